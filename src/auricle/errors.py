@@ -1,0 +1,37 @@
+"""Every error Auricle raises on purpose.
+
+One root, and each leaf is the matching builtin too, so that ``except ValueError`` keeps working.
+A message says what happened, with which value and where, and what to do.
+"""
+
+
+class AuricleError(Exception):
+    """The root of all errors that Auricle raises on purpose."""
+
+
+class AudioError(AuricleError, ValueError):
+    """Audio that cannot be read, holds no sound, or holds samples that are not numbers."""
+
+
+class CheckpointError(AuricleError, ValueError):
+    """A checkpoint that is damaged, unsafe, incomplete, or of a family Auricle does not run."""
+
+
+class ModelNotFound(AuricleError, FileNotFoundError):
+    """A model name that neither the disk, the local cache nor the hub knows."""
+
+
+class ConfigError(AuricleError, ValueError):
+    """An option or configuration key that is unknown, or that contradicts another one."""
+
+
+class ManifestError(AuricleError, ValueError):
+    """A manifest row that cannot be read; the message names the file and the line."""
+
+
+class MissingExtra(AuricleError, ImportError):
+    """An optional package is not installed; the message gives the command that installs it."""
+
+
+class Overloaded(AuricleError, RuntimeError):
+    """The service has no room for this request now; try again later."""
