@@ -1,0 +1,35 @@
+# Needs Python 3.11+ and nothing else: no system ffmpeg, no compiler.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test check setup bench parity clean
+
+demo:  ## transcribe the shipped speech with the embedded model
+	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline
+	@$(BIN)/auricle transcribe examples/speech/shell.flac
+
+setup:
+	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline --groups dev
+
+test: setup check  ## lint, types, then every test
+	$(BIN)/python -m pytest -n 2
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+parity: ## live comparison with NeMo and transformers (2 GB of packages into .venv-parity)
+	@$(PYTHON) tools/setup_venv.py .venv-parity --groups dev,parity
+	.venv-parity/bin/python -m pytest -m parity tests/parity
+
+bench: setup parity-env  ## speed, memory and start-up beside NeMo and transformers
+	$(BIN)/python benchmarks/speed.py --reference-python .venv-parity/bin/python
+
+.PHONY: parity-env
+parity-env:
+	@$(PYTHON) tools/setup_venv.py .venv-parity --groups dev,parity
+
+clean:
+	rm -rf $(VENV) .venv-parity build dist

@@ -1,0 +1,78 @@
+"""Auricle: speech recognition with NVIDIA's open models, without NeMo.
+
+Importing this module costs nothing: torch and the rest arrive with the first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from auricle.decoding import Greedy
+    from auricle.errors import (
+        AudioError,
+        AuricleError,
+        CheckpointError,
+        ConfigError,
+        ManifestError,
+        MissingExtra,
+        ModelNotFound,
+        Overloaded,
+    )
+    from auricle.recognizer import Recognizer, load
+    from auricle.transcribe import Failure
+    from auricle.types import Segment, Token, Transcript, Word
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "auricle.decoding": ("Greedy",),
+    "auricle.errors": (
+        "AudioError",
+        "AuricleError",
+        "CheckpointError",
+        "ConfigError",
+        "ManifestError",
+        "MissingExtra",
+        "ModelNotFound",
+        "Overloaded",
+    ),
+    "auricle.recognizer": ("Recognizer", "load"),
+    "auricle.transcribe": ("Failure",),
+    "auricle.types": ("Segment", "Token", "Transcript", "Word"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AudioError",
+    "AuricleError",
+    "CheckpointError",
+    "ConfigError",
+    "Failure",
+    "Greedy",
+    "ManifestError",
+    "MissingExtra",
+    "ModelNotFound",
+    "Overloaded",
+    "Recognizer",
+    "Segment",
+    "Token",
+    "Transcript",
+    "Word",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'auricle' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

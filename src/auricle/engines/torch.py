@@ -1,0 +1,196 @@
+"""The engine of NVIDIA's families: a batch of clips through one PyTorch model.
+
+Holds no per-call state, so that one engine serves many threads. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from auricle.checkpoints import Checkpoint, build
+from auricle.decoding import Hypothesis, ctc, transducer
+from auricle.decoding.times import tokens_words_segments
+from auricle.engines import EngineOptions
+from auricle.errors import ConfigError
+from auricle.models.asr import ASR, optimise
+from auricle.text import split_language_tags
+from auricle.tokenizers import Tokenizer
+from auricle.types import Transcript
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MIN_SECONDS = 1.0
+
+
+class TorchEngine:
+    """Encode and decode with a checkpoint of the CTC, RNNT, TDT or hybrid kind."""
+
+    any_length = False
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        head: str | None = None,
+    ) -> None:
+        """Build the model on `device`.
+
+        Args:
+            checkpoint: What `checkpoints.load` returned.
+            device: "auto" takes a CUDA device where there is one.
+            precision: "auto" is fp32 on the CPU and bf16 (else fp16) on CUDA. Features are
+                always fp32.
+            head: "ctc", "rnnt" or "tdt" for hybrids; None takes the checkpoint's own choice.
+
+        Raises:
+            ConfigError: A head, device or precision that this model or machine does not have.
+        """
+        self.device = _device(device)
+        model = build(checkpoint)
+        self.head = _head(model, head, checkpoint.name)
+        self.name = checkpoint.name
+        self.tokenizer: Tokenizer = checkpoint.tokenizer
+        self.model = optimise(model).to(self.device)
+        self.dtype = _dtype(precision, self.device)
+        if self.dtype != torch.float32:
+            self.model.to(self.dtype)
+            self.model.features.float()
+        self.batch_seconds = 60.0 if self.device.type == "cpu" else 600.0
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that the checkpoint has, of "ctc", "rnnt" and "tdt"."""
+        return self.model.heads
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that the clips must have."""
+        return self.model.config.features.sample_rate
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that `language=` may name; empty where there is nothing to choose."""
+        prompt = self.model.config.prompt
+        return tuple(prompt.languages) if prompt else ()
+
+    @torch.inference_mode()
+    def transcribe(
+        self, clips: Sequence[npt.NDArray[np.float32]], options: EngineOptions
+    ) -> list[Transcript]:
+        """Transcribe one batch.
+
+        A clip shorter than a second is centred in a second of silence first, as NeMo does with
+        arrays; its times still count from its own start.
+        """
+        prompt = self._prompt(len(clips), options)
+        minimum = int(MIN_SECONDS * self.sample_rate)
+        leads = [max(0, minimum - len(clip)) // 2 for clip in clips]
+        samples, lengths = _pad(clips, leads, minimum)
+        encodings, steps = self.model.encode(
+            samples.to(self.device), lengths.to(self.device), prompt=prompt
+        )
+        hypotheses = self._decode(encodings, steps, options)
+        return [
+            self._transcript(hypothesis, len(clip) / self.sample_rate, lead, options)
+            for hypothesis, clip, lead in zip(hypotheses, clips, leads, strict=True)
+        ]
+
+    def _prompt(self, count: int, options: EngineOptions) -> torch.Tensor | None:
+        prompt = self.model.config.prompt
+        if options.task != "transcribe":
+            raise ConfigError(f"{self.name} only transcribes: task={options.task!r} needs Whisper")
+        if prompt is None:
+            if options.language is not None:
+                raise ConfigError(f"{self.name} has no choice of language: leave language= out")
+            return None
+        language = options.language or prompt.default_language
+        if language not in prompt.languages:
+            near = get_close_matches(language, prompt.languages, n=3, cutoff=0.4)
+            known = ", ".join(near or list(prompt.languages)[:8])
+            raise ConfigError(f"{self.name} does not know the language {language!r}; try {known}")
+        return torch.full((count,), prompt.languages[language], device=self.device)
+
+    def _decode(
+        self, encodings: torch.Tensor, steps: torch.Tensor, options: EngineOptions
+    ) -> list[Hypothesis]:
+        model = self.model
+        if self.head == "ctc":
+            assert model.ctc is not None
+            return ctc.greedy(model.ctc(encodings).float(), steps)
+        config = model.config.transducer
+        assert config is not None
+        chosen = options.decode.max_symbols
+        hypotheses, _ = transducer.greedy(
+            encodings,
+            steps,
+            model.predictor,
+            model.joint,
+            durations=config.durations,
+            max_symbols=config.max_symbols if chosen is None else chosen,
+            blank_id=model.blank_id,
+        )
+        return hypotheses
+
+    def _transcript(
+        self, hypothesis: Hypothesis, duration: float, lead: int, options: EngineOptions
+    ) -> Transcript:
+        text, language = split_language_tags(self.tokenizer.decode(hypothesis.ids))
+        if not options.timestamps:
+            return Transcript(text, language=language, duration=duration, model=self.name)
+        tokens, words, segments = tokens_words_segments(
+            hypothesis,
+            self.tokenizer,
+            self.model.seconds_per_step,
+            style="nemo" if options.timestamps == "nemo" else "auricle",
+        )
+        transcript = Transcript(text, segments, words, tokens, language, duration, self.name)
+        return transcript.shifted(-lead / self.sample_rate) if lead else transcript
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} was asked for, but PyTorch sees no CUDA device")
+    return device
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if precision not in _DTYPES:
+        raise ConfigError(f"unknown precision {precision!r}: use auto, {', '.join(_DTYPES)}")
+    return _DTYPES[precision]
+
+
+def _head(model: ASR, head: str | None, name: str) -> str:
+    if head is None:
+        return model.config.default_head
+    if head not in model.heads:
+        raise ConfigError(f"{name} has no head {head!r}; it has {', '.join(model.heads)}")
+    return head
+
+
+def _pad(
+    clips: Sequence[npt.NDArray[np.float32]], leads: Sequence[int], minimum: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack clips into [B, S] with zeros behind, each after `leads` zeros; lengths [B]."""
+    lengths = [max(len(clip), minimum) for clip in clips]
+    samples = np.zeros((len(clips), max(lengths)), dtype=np.float32)
+    for row, clip, lead in zip(samples, clips, leads, strict=True):
+        row[lead : lead + len(clip)] = clip
+    return torch.from_numpy(samples), torch.tensor(lengths)

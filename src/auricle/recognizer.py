@@ -1,0 +1,217 @@
+"""`load` and `Recognizer`: the two names that most people need.
+
+Chooses the model and the engine; transcribing itself is `transcribe`'s work.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from auricle import checkpoints, transcribe
+from auricle.checkpoints import embedded, hub
+from auricle.decoding import Greedy
+from auricle.engines import Engine, EngineOptions
+from auricle.errors import ConfigError, MissingExtra
+from auricle.transcribe import AudioInput, Channel, Failure, Job, OnError
+from auricle.types import Transcript
+
+DEFAULT_MODEL = "nvidia/parakeet-tdt-0.6b-v2"
+EMBEDDED = "embedded"
+EngineName = Literal["auto", "torch", "whisper"]
+
+log = logging.getLogger("auricle")
+
+
+class Recognizer:
+    """A loaded model, ready to transcribe; safe to share between threads.
+
+    Make one with `auricle.load`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"Recognizer({self.model!r}, heads={self.heads})"
+
+    @property
+    def model(self) -> str:
+        """The model's name, as it stands in `Transcript.model`."""
+        return self._engine.name
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The output heads that the checkpoint has: of "ctc", "rnnt", "tdt", or "whisper"."""
+        return self._engine.heads
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What `language=` may name; empty where the model gives no choice."""
+        return self._engine.languages
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that the model hears; other rates are resampled."""
+        return self._engine.sample_rate
+
+    def transcribe(
+        self,
+        x: AudioInput | Iterable[AudioInput],
+        *,
+        sample_rate: int | None = None,
+        decode: Greedy = Greedy(),
+        timestamps: bool | Literal["nemo"] = True,
+        batch_seconds: float | None = None,
+        language: str | None = None,
+        task: Literal["transcribe", "translate"] = "transcribe",
+        channel: Channel = None,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Transcribe one recording, or many.
+
+        Args:
+            x: An audio or video file, a NumPy array, the bytes of a file or an open binary file;
+                or a list of these, a folder, a glob, or a JSONL manifest.
+            sample_rate: Of arrays, in samples per second; files say their own.
+            decode: How to search; `Greedy()` is the only way so far.
+            timestamps: False skips words and segments; "nemo" gives NeMo's own numbers, quirks
+                included (docs/differences.md).
+            batch_seconds: Audio seconds in one batch, padding included; None takes a good value
+                for the device.
+            language: For models that offer a choice; None detects or takes the model's default.
+            task: "translate" (into English) needs a multilingual Whisper.
+            channel: None mixes the channels; a number picks one; "all" transcribes each on its
+                own and labels the speakers.
+            on_error: "return" puts a `Failure` where a recording's transcript would be.
+
+        Returns:
+            A `Transcript`; for many recordings a list of them, in the order given.
+
+        Raises:
+            AudioError: A recording that cannot be read.
+            ManifestError: A manifest row that cannot be read.
+            ConfigError: An option that this model cannot honour.
+        """
+        results = self.transcribe_iter(
+            x,
+            sample_rate=sample_rate,
+            decode=decode,
+            timestamps=timestamps,
+            batch_seconds=batch_seconds,
+            language=language,
+            task=task,
+            channel=channel,
+            on_error=on_error,
+        )
+        many = transcribe.is_many(x) or transcribe.is_listing(x)
+        return list(results) if many else next(iter(results))
+
+    def transcribe_iter(
+        self,
+        x: AudioInput | Iterable[AudioInput] | Iterable[transcribe.Source],
+        *,
+        sample_rate: int | None = None,
+        decode: Greedy = Greedy(),
+        timestamps: bool | Literal["nemo"] = True,
+        batch_seconds: float | None = None,
+        language: str | None = None,
+        task: Literal["transcribe", "translate"] = "transcribe",
+        channel: Channel = None,
+        on_error: OnError = "raise",
+    ) -> Iterator[Transcript | Failure]:
+        """Transcribe lazily, for a hundred thousand files; arguments as in `transcribe`.
+
+        Results come in the order of the inputs; audio is read ahead on a thread, and no more
+        than a few batches of it are held at once.
+        """
+        job = Job(
+            options=EngineOptions(
+                decode=decode, timestamps=timestamps, language=language, task=task
+            ),
+            sample_rate=sample_rate,
+            channel=channel,
+            batch_seconds=batch_seconds,
+            on_error=on_error,
+        )
+        return transcribe.run(self._engine, transcribe.sources(x), job)
+
+
+def load(
+    name: str | Path | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    head: str | None = None,
+    engine: EngineName = "auto",
+    revision: str | None = None,
+    local_only: bool = False,
+) -> Recognizer:
+    """Load a model by hub name, folder or `.nemo` file.
+
+    Args:
+        name: A hub name ("nvidia/parakeet-ctc-0.6b"), a path, or "embedded" (the model of the
+            extra `offline`). None takes $AURICLE_MODEL, else the default model if it is in the
+            local cache, else the embedded model if installed, else the default from the hub.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32", "bf16" or "fp16"; Whisper also takes "int8".
+        head: "ctc", "rnnt" or "tdt" for hybrid checkpoints.
+        engine: "auto" goes by the checkpoint's family.
+        revision: A branch, tag or commit of the hub repository.
+        local_only: Never use the network.
+
+    Raises:
+        ModelNotFound: No such model; the message names the nearest known ones.
+        CheckpointError: The checkpoint is damaged, unsafe, or of a family that is not run here.
+        ConfigError: An option that this model cannot honour.
+        MissingExtra: The model needs an optional package; the message says how to install it.
+    """
+    chosen = _default() if name is None else str(name)
+    if chosen == EMBEDDED:
+        folder = embedded.folder()
+    else:
+        folder = hub.resolve(chosen, revision=revision, local_only=local_only)
+    is_whisper = checkpoints.family(folder) == "whisper"
+    if engine != "auto" and (engine == "whisper") != is_whisper:
+        raise ConfigError(f"{chosen} does not run on the engine {engine!r}: leave engine= out")
+    label = embedded.NAME if chosen == EMBEDDED else chosen
+    if is_whisper:
+        if head is not None:
+            raise ConfigError(f"{label} is a Whisper model and has no head {head!r}")
+        from auricle.engines.whisper import WhisperEngine
+
+        return Recognizer(WhisperEngine(folder, name=label, device=device, precision=precision))
+    from auricle.engines.torch import TorchEngine
+
+    checkpoint = checkpoints.load(folder, name=label)
+    return Recognizer(
+        TorchEngine(checkpoint, device=device, precision=cast(Any, precision), head=head)
+    )
+
+
+def _default() -> str:
+    """The model when none was named; says once which, and why."""
+    chosen, reason = _choose()
+    _say_once(f"auricle: using {chosen} ({reason})")
+    return chosen
+
+
+def _choose() -> tuple[str, str]:
+    if named := os.environ.get("AURICLE_MODEL"):
+        return named, "named by $AURICLE_MODEL"
+    if hub.is_cached(DEFAULT_MODEL):
+        return DEFAULT_MODEL, "the default, found in the local cache"
+    try:
+        embedded.folder()
+    except MissingExtra:
+        return DEFAULT_MODEL, "the default, from the hub"
+    return EMBEDDED, f"{DEFAULT_MODEL} is not in the local cache; name another with -m"
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    log.warning(message)

@@ -1,0 +1,322 @@
+"""From many recordings to many transcripts: inputs listed, read ahead, cut, batched, merged.
+
+Clips are sorted by length inside a window, run in batches under a budget of audio seconds, and
+handed out in the order of the inputs. Knows an engine only by its Protocol.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from auricle import audio, manifests
+from auricle.engines import Engine, EngineOptions
+from auricle.errors import AudioError, AuricleError, ConfigError
+from auricle.types import Segment, Transcript
+
+Samples = npt.NDArray[np.float32]
+AudioInput = str | Path | bytes | BinaryIO | npt.NDArray[Any]
+Channel = int | Literal["all"] | None
+OnError = Literal["raise", "return"]
+
+LONG_SECONDS = 480.0
+PIECE_SECONDS = 60.0
+_WINDOW_BATCHES = 8
+_WINDOW_CLIPS = 512
+_READ_AHEAD = 8
+
+log = logging.getLogger("auricle")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One recording to transcribe: a file (or a stretch of it), or audio in memory."""
+
+    path: Path | None
+    name: str
+    offset: float = 0.0
+    duration: float | None = None
+    row: Mapping[str, Any] | None = None
+    data: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Stands where a transcript would, for a recording that could not be transcribed."""
+
+    source: str
+    error: AuricleError
+
+
+@dataclass(frozen=True)
+class Job:
+    """How to run a list of sources; `batch_seconds` None takes the engine's own budget."""
+
+    options: EngineOptions = EngineOptions()
+    sample_rate: int | None = None
+    channel: Channel = None
+    batch_seconds: float | None = None
+    on_error: OnError = "raise"
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A piece of one channel of a source, short enough for the engine."""
+
+    samples: Samples
+    start: float
+    speaker: str | None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A source's clips, or why there are none."""
+
+    source: Source
+    clips: tuple[_Clip, ...] = ()
+    duration: float = 0.0
+    error: AuricleError | None = None
+
+
+def sources(inputs: Any) -> Iterator[Source]:
+    """The recordings behind files, folders, globs, manifests, arrays and streams, lazily.
+
+    Folders are searched for audio and video files in all depths; a `.json` or `.jsonl` file is a
+    manifest. The order is that of the inputs, sorted within folders and globs. A `Source` among
+    the inputs stands for itself.
+
+    Raises:
+        AudioError: A folder or glob that holds no audio.
+        ManifestError: A manifest row that cannot be read.
+    """
+    for item in inputs if is_many(inputs) else [inputs]:
+        if isinstance(item, Source):
+            yield item
+        else:
+            yield from _sources_of(item)
+
+
+def expand(inputs: Any) -> list[Source]:
+    """`sources` as a list: for callers that must know how many there are."""
+    return list(sources(inputs))
+
+
+def is_many(inputs: Any) -> bool:
+    """Whether `inputs` is a collection of recordings rather than one."""
+    return not isinstance(inputs, str | Path | bytes | bytearray | np.ndarray) and not hasattr(
+        inputs, "read"
+    )
+
+
+def is_listing(item: Any) -> bool:
+    """Whether one input stands for several recordings: a folder, a glob or a manifest."""
+    if not isinstance(item, str | Path):
+        return False
+    path = Path(item)
+    return path.is_dir() or manifests.is_manifest(path) or _is_glob(path)
+
+
+def run(engine: Engine, recordings: Iterable[Source], job: Job) -> Iterator[Transcript | Failure]:
+    """Transcribe `recordings` lazily, in their order.
+
+    Raises:
+        AuricleError: With `on_error="raise"`, the first recording's error; always for options
+            that the engine cannot honour.
+    """
+    budget = engine.batch_seconds if job.batch_seconds is None else job.batch_seconds
+    if budget <= 0:
+        raise ConfigError(f"batch_seconds must be more than 0, got {budget}")
+    for window in _windows(_read_ahead(recordings, engine, job), budget):
+        for reading in window:
+            if reading.error is not None and job.on_error == "raise":
+                raise reading.error
+        yield from _transcribe_window(engine, window, budget, job)
+
+
+def _sources_of(item: Any) -> Iterator[Source]:
+    if not isinstance(item, str | Path):
+        yield Source(None, "array" if isinstance(item, np.ndarray) else "stream", data=item)
+        return
+    path = Path(item)
+    if path.is_dir():
+        yield from _sources_in(path)
+    elif manifests.is_manifest(path):
+        for row in manifests.read(path):
+            yield Source(row.path, row.path.stem, row.offset, row.duration, row.data)
+    elif _is_glob(path):
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise AudioError(f"no file matches {str(path)!r}")
+        for match in matches:
+            yield from _sources_of(match)
+    else:
+        yield Source(path, path.name)
+
+
+def _sources_in(folder: Path) -> Iterator[Source]:
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in audio.AUDIO_SUFFIXES)
+    if not found:
+        raise AudioError(f"{folder}: the folder holds no audio or video files")
+    for path in found:
+        yield Source(path, path.relative_to(folder).as_posix())
+
+
+def _is_glob(path: Path) -> bool:
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def _read_ahead(recordings: Iterable[Source], engine: Engine, job: Job) -> Iterator[_Reading]:
+    """Decode the next few files on a thread while the engine works; order is kept."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="auricle-read") as pool:
+        waiting: deque[Future[_Reading]] = deque()
+        for source in recordings:
+            waiting.append(pool.submit(_read, source, engine, job))
+            if len(waiting) >= _READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(source: Source, engine: Engine, job: Job) -> _Reading:
+    try:
+        tracks = _read_channels(source, engine.sample_rate, job)
+    except AuricleError as error:
+        return _Reading(source, error=error)
+    clips = [
+        _Clip(samples[start:stop], start / engine.sample_rate, speaker)
+        for speaker, samples in tracks
+        for start, stop in _pieces(samples, source, engine)
+    ]
+    return _Reading(source, tuple(clips), len(tracks[0][1]) / engine.sample_rate)
+
+
+def _read_channels(source: Source, rate: int, job: Job) -> list[tuple[str | None, Samples]]:
+    data = source.data if source.path is None else source.path
+    stretch: dict[str, Any] = {"start": source.offset, "seconds": source.duration}
+    if isinstance(data, np.ndarray):
+        if job.sample_rate is None:
+            raise AudioError("an array needs its rate: pass sample_rate=, in samples per second")
+        stretch["source_rate"] = job.sample_rate
+    if job.channel != "all":
+        return [(None, audio.read(data, sample_rate=rate, channel=job.channel, **stretch))]
+    if not isinstance(data, np.ndarray | str | Path | bytes):
+        data = data.read()
+    if isinstance(data, np.ndarray):
+        count = 1 if data.ndim == 1 else min(data.shape)
+    else:
+        count = audio.probe(BytesIO(data) if isinstance(data, bytes) else data).channels
+    return [
+        (f"channel {i}", audio.read(data, sample_rate=rate, channel=i, **stretch))
+        for i in range(count)
+    ]
+
+
+def _pieces(samples: Samples, source: Source, engine: Engine) -> Sequence[tuple[int, int]]:
+    rate = engine.sample_rate
+    if engine.any_length or len(samples) <= LONG_SECONDS * rate:
+        return [(0, len(samples))]
+    minutes, seconds = divmod(len(samples) // rate, 60)
+    log.warning(
+        "%s is %d:%02d long: transcribed in pieces of at most %d s, cut at silence",
+        source.name,
+        minutes,
+        seconds,
+        PIECE_SECONDS,
+    )
+    return audio.cut_at_silence(samples, rate, max_seconds=PIECE_SECONDS)
+
+
+def _windows(readings: Iterable[_Reading], budget: float) -> Iterator[list[_Reading]]:
+    """Group readings so that sorting by length pays, and memory stays bounded."""
+    window: list[_Reading] = []
+    seconds, clips = 0.0, 0
+    for reading in readings:
+        window.append(reading)
+        seconds += reading.duration
+        clips += max(1, len(reading.clips))
+        if seconds >= _WINDOW_BATCHES * budget or clips >= _WINDOW_CLIPS:
+            yield window
+            window, seconds, clips = [], 0.0, 0
+    if window:
+        yield window
+
+
+def _transcribe_window(
+    engine: Engine, window: list[_Reading], budget: float, job: Job
+) -> Iterator[Transcript | Failure]:
+    clips = [clip for reading in window for clip in reading.clips]
+    done: dict[int, Transcript] = {}
+    for batch in batches([len(c.samples) for c in clips], int(budget * engine.sample_rate)):
+        results = engine.transcribe([clips[i].samples for i in batch], job.options)
+        done.update(zip(batch, results, strict=True))
+    transcripts = iter([done[i] for i in range(len(clips))])
+    for reading in window:
+        if reading.error is not None:
+            yield Failure(reading.source.name, reading.error)
+        else:
+            pieces = list(itertools.islice(transcripts, len(reading.clips)))
+            yield _merge(reading, pieces)
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices grouped longest first, so that count x longest stays within `budget` samples.
+
+    A clip longer than the budget makes a batch of its own.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _merge(reading: _Reading, pieces: list[Transcript]) -> Transcript:
+    """One transcript of a recording's pieces and channels, in the order of time."""
+    if len(pieces) == 1 and reading.clips[0].speaker is None:
+        return replace(pieces[0], duration=reading.duration)
+    placed = [
+        _spoken_by(piece.shifted(clip.start), clip.speaker)
+        for clip, piece in zip(reading.clips, pieces, strict=True)
+    ]
+    segments = tuple(sorted((s for t in placed for s in t.segments), key=lambda s: s.start))
+    by_channel = reading.clips[0].speaker is not None
+    texts = [s.text for s in segments] if by_channel and segments else [t.text for t in placed]
+    return Transcript(
+        text=" ".join(text.strip() for text in texts if text.strip()),
+        segments=segments,
+        words=tuple(sorted((w for t in placed for w in t.words), key=lambda w: w.start)),
+        tokens=tuple(sorted((k for t in placed for k in t.tokens), key=lambda k: k.start)),
+        language=next((t.language for t in placed if t.language), None),
+        duration=reading.duration,
+        model=placed[0].model,
+    )
+
+
+def _spoken_by(transcript: Transcript, speaker: str | None) -> Transcript:
+    if speaker is None:
+        return transcript
+    segments = transcript.segments
+    if not segments and transcript.text.strip():
+        segments = (Segment(transcript.text, 0.0, transcript.duration),)
+    return replace(
+        transcript,
+        segments=tuple(
+            replace(s, speaker=speaker, words=tuple(replace(w, speaker=speaker) for w in s.words))
+            for s in segments
+        ),
+        words=tuple(replace(w, speaker=speaker) for w in transcript.words),
+    )

@@ -1,0 +1,123 @@
+"""The house's rows: a room imports only rooms of earlier rows, and nothing heavy at import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import auricle
+
+SOURCE = Path(auricle.__file__).parent
+ROWS = [
+    {"errors"},
+    {"formats"},
+    {"types"},
+    {"audio", "text", "tokenizers"},
+    {"manifests"},
+    {"features", "metrics"},
+    {"models"},
+    {"decoding"},
+    {"checkpoints"},
+    {"vad"},
+    {"engines"},
+    {"transcribe"},
+    {"streaming"},
+    {"recognizer"},
+    {"evaluation"},
+    {"training"},
+    {"export"},
+    {"serving", "curation"},
+    {"cli"},
+]
+ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
+ENTRANCES = {"__init__", "__main__"}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def _imported_rooms(path: Path) -> set[str]:
+    """The rooms that a file imports, at the top or inside functions."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports are not used here"
+            module = node.module or ""
+            if module == "auricle":
+                rooms |= {alias.name for alias in node.names}
+            elif module.startswith("auricle."):
+                rooms.add(module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("auricle.")}
+    return rooms
+
+
+def test_every_file_lives_in_a_known_room() -> None:
+    rooms = {_room(path) for path in SOURCE.rglob("*.py")}
+    assert rooms <= set(ROW_OF) | ENTRANCES
+
+
+def test_rooms_import_only_earlier_rows() -> None:
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        here = _room(path)
+        if here in ENTRANCES:
+            continue
+        for there in _imported_rooms(path) - {here}:
+            if there in ROW_OF and ROW_OF[there] >= ROW_OF[here]:
+                wrong.append(f"{path.relative_to(SOURCE)} imports {there}")
+    assert wrong == []
+
+
+def test_foreign_names_stay_at_the_border() -> None:
+    """Only checkpoints (and the Whisper engine) may know the libraries that models come from."""
+    for path in SOURCE.rglob("*.py"):
+        if _room(path) in {"checkpoints", "engines"}:
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert "import transformers" not in text and "from transformers" not in text, path
+        assert "import nemo" not in text and "from nemo" not in text, path
+
+
+def test_importing_auricle_is_cheap() -> None:
+    """Under 0.2 s, without torch, numpy or av: the figure is the median of five fresh processes."""
+    program = (
+        "import sys, time; t = time.perf_counter(); import auricle; d = time.perf_counter() - t;"
+        "print(d, *[m for m in ('torch', 'numpy', 'av', 'typer') if m in sys.modules])"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        for _ in range(5)
+    ]
+    outputs = [run.stdout.split() for run in runs]
+    assert all(len(output) == 1 for output in outputs), outputs
+    assert sorted(float(output[0]) for output in outputs)[2] < 0.2
+
+
+def test_public_names() -> None:
+    """The whole public surface, so that it only grows on purpose."""
+    assert set(auricle.__all__) == {
+        "AudioError",
+        "AuricleError",
+        "CheckpointError",
+        "ConfigError",
+        "Failure",
+        "Greedy",
+        "ManifestError",
+        "MissingExtra",
+        "ModelNotFound",
+        "Overloaded",
+        "Recognizer",
+        "Segment",
+        "Token",
+        "Transcript",
+        "Word",
+        "__version__",
+        "load",
+    }
+    assert dir(auricle) == sorted(auricle.__all__)
+    for name in auricle.__all__:
+        assert getattr(auricle, name) is not None
