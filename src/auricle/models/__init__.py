@@ -1,0 +1,1 @@
+"""The networks: one architecture a file. Nothing here knows of files, tokenizers or decoding."""

@@ -1,0 +1,147 @@
+"""A whole recogniser: features, encoder, heads; and the faster form of it for inference."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self, TypeVar
+
+from auricle.errors import ConfigError
+from auricle.features import LogMelConfig
+from auricle.models.conformer import ConformerConfig
+from auricle.models.heads import JointConfig, PredictorConfig
+from auricle.models.jasper import JasperBlockConfig, JasperConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TransducerConfig:
+    """An RNN transducer; a TDT when there are `durations`, which are counted in encoder steps.
+
+    `max_symbols` bounds the tokens at one step, None for no bound.
+    """
+
+    predictor: PredictorConfig
+    joint: JointConfig
+    durations: tuple[int, ...] = ()
+    max_symbols: int | None = 10
+    big_blanks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """A language prompt: `languages` gives each tag the number that is shown to the model."""
+
+    num_prompts: int = 128
+    languages: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that is needed to build the networks; `vocab_size` does not count the blank."""
+
+    features: LogMelConfig
+    encoder: ConformerConfig | JasperConfig
+    vocab_size: int
+    ctc: bool
+    transducer: TransducerConfig | None
+    prompt: PromptConfig | None = None
+    default_head: str = "ctc"
+
+    def __post_init__(self) -> None:
+        if self.default_head not in self.heads:
+            raise ConfigError(
+                f"default_head {self.default_head!r} is not one of the model's heads: "
+                f"{', '.join(self.heads) or 'it has none'}"
+            )
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The ways this model can decode: a subset of ctc, rnnt and tdt."""
+        transducer: tuple[str, ...] = ()
+        if self.transducer is not None:
+            transducer = ("tdt",) if self.transducer.durations else ("rnnt",)
+        return (("ctc",) if self.ctc else ()) + transducer
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        data: dict[str, Any] = _plain(asdict(self))
+        kind = "conformer" if isinstance(self.encoder, ConformerConfig) else "jasper"
+        return {**data, "encoder": {"kind": kind, **data["encoder"]}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: a key is unknown or missing.
+        """
+        return _read(
+            cls,
+            data,
+            features=lambda v: _read(LogMelConfig, v, "features"),
+            encoder=_read_encoder,
+            transducer=lambda v: v and _read_transducer(v),
+            prompt=lambda v: v and _read(PromptConfig, v, "prompt"),
+        )
+
+
+def _read_encoder(data: Mapping[str, Any]) -> ConformerConfig | JasperConfig:
+    rest = {key: value for key, value in data.items() if key != "kind"}
+    match data.get("kind"):
+        case "conformer":
+            return _read(ConformerConfig, rest, "encoder")
+        case "jasper":
+            return _read(
+                JasperConfig,
+                rest,
+                "encoder",
+                blocks=lambda rows: tuple(
+                    _read(JasperBlockConfig, row, f"encoder.blocks.{i}")
+                    for i, row in enumerate(rows)
+                ),
+            )
+    raise ConfigError(f"encoder.kind {data.get('kind')!r} is neither conformer nor jasper")
+
+
+def _read_transducer(data: Mapping[str, Any]) -> TransducerConfig:
+    return _read(
+        TransducerConfig,
+        data,
+        "transducer",
+        predictor=lambda v: _read(PredictorConfig, v, "transducer.predictor"),
+        joint=lambda v: _read(JointConfig, v, "transducer.joint"),
+    )
+
+
+def _read(
+    kind: type[T], data: Mapping[str, Any], where: str = "", **nested: Callable[[Any], Any]
+) -> T:
+    """Build the dataclass `kind`; `nested` says how fields that are dataclasses are read."""
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    prefix = f"{where}." if where else ""
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise ConfigError(f"unknown configuration key {prefix}{key}; nearest is {near[0]}")
+    values = {k: nested[k](v) if k in nested else _tuples(v) for k, v in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:  # a field without a default is missing
+        raise ConfigError(f"configuration {where or 'root'}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_tuples(item) for item in value)
+    return value
