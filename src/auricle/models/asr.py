@@ -36,6 +36,7 @@ class PromptConfig:
 
     num_prompts: int = 128
     languages: Mapping[str, int] = field(default_factory=dict)
+    default_language: str = "auto"
 
 
 @dataclass(frozen=True)
