@@ -1,0 +1,585 @@
+"""A NeMo model's configuration made ours.
+
+The translation is total: every key is used, is on an ignore list here, or is refused by name.
+Absent keys get the defaults of NeMo's classes. The way back is `nemo_compose`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from auricle.checkpoints.sections import Section
+from auricle.errors import CheckpointError, ConfigError
+from auricle.features import LogMelConfig
+from auricle.models.asr import ModelConfig, PromptConfig, TransducerConfig
+from auricle.models.conformer import ConformerConfig
+from auricle.models.heads import JointConfig, PredictorConfig
+from auricle.models.jasper import JasperBlockConfig, JasperConfig
+
+CTC_CLASSES = ("EncDecCTCModel", "EncDecCTCModelBPE")
+TRANSDUCER_CLASSES = ("EncDecRNNTModel", "EncDecRNNTBPEModel", "EncDecRNNTBPEEOUModel")
+HYBRID_CLASSES = (
+    "EncDecHybridRNNTCTCModel",
+    "EncDecHybridRNNTCTCBPEModel",
+    "EncDecHybridRNNTCTCBPEEOUModel",
+)
+PROMPT_CLASSES = ("EncDecRNNTBPEModelWithPrompt", "EncDecHybridRNNTCTCBPEModelWithPrompt")
+CLASSES = (*CTC_CLASSES, *TRANSDUCER_CLASSES, *HYBRID_CLASSES, *PROMPT_CLASSES)
+
+_AED = "an attention encoder-decoder (Canary) model"
+_DIAR = "a speaker diarisation model"
+_SSL = "a self-supervised encoder without a head"
+_VAD = "an audio classification (voice activity or command) model"
+# What NeMo's other classes are, by a part of the class name.
+FOREIGN_CLASSES = {
+    "MultiTask": _AED,
+    "TransfModel": "an attention encoder-decoder (Transformer) model",
+    "SALM": "a speech language model (SALM)",
+    "SpeechLM": "a speech language model (SALM)",
+    "DuplexS2S": "a speech-to-speech model",
+    "SpeakerLabel": "a speaker verification model",
+    "Sortformer": _DIAR,
+    "Diar": _DIAR,
+    "MultiTalker": "a multi-talker model",
+    "Frame": _VAD,
+    "Classification": _VAD,
+    "SelfSupervised": _SSL,
+    "MaskedTokenPred": _SSL,
+    "Ensemble": "an ensemble of several models",
+    "K2": "a k2 graph-loss model",
+    "SLU": "a spoken language understanding model",
+    "WithTTS": "a model trained with a synthesiser inside",
+    "AudioToAudio": "an audio enhancement model",
+    "Enhancement": "an audio enhancement model",
+    "Codec": "an audio codec",
+}
+# The same families known by the pieces they have, where the class is not named.
+FOREIGN_PIECES = {
+    "transf_decoder": _AED,
+    "transf_encoder": _AED,
+    "head": _AED,
+    "perception": "a speech language model (SALM)",
+    "pretrained_llm": "a speech language model (SALM)",
+    "sortformer_modules": _DIAR,
+    "diarizer": _DIAR,
+    "decoder_losses": _SSL,
+    "quantizer": _SSL,
+    "decoder_out": _SSL,
+    "msdd_module": _DIAR,
+}
+FOREIGN_MODULES = {
+    "SpeakerDecoder": "a speaker verification model",
+    "ConvASRDecoderClassification": _VAD,
+    "ConvASRDecoderReconstruction": _SSL,
+    "LSTMDecoder": "a CTC model with an LSTM decoder",
+    "TransformerDecoder": _AED,
+    "HATJoint": "a hybrid autoregressive transducer (HAT)",
+    "RNNTDecoderJoint": "a fused transducer export",
+    "SqueezeformerEncoder": "a Squeezeformer model",
+    "RNNEncoder": "an LSTM-encoder model",
+    "Wav2VecEncoderModel": "a wav2vec model",
+    "AudioToMFCCPreprocessor": "a model on MFCC features",
+    "ConformerMultiLayerFeaturePreprocessor": _SSL,
+    "ConformerMultiLayerFeatureExtractor": _SSL,
+    "MultiSoftmaxDecoder": _SSL,
+    "LinearAttention": "a model with linear attention",
+}
+
+# Keys of the root that concern training, data or logging, or only feed interpolations.
+IGNORED_ROOT = (
+    "adapters",
+    "augmentor",
+    "batch_size",
+    "bleu_tokenizer",
+    "bucketing_batch_size",
+    "calculate_eou_metrics",
+    "calculate_predictions",
+    "char_labels",
+    "child_model",
+    "compute_eval_loss",
+    "compute_langs",
+    "compute_timestamps",
+    "config_path",
+    "ctc_reduction",
+    "debug",
+    "do_lowercase",
+    "dropout",
+    "dump_debug_info",
+    "dump_debug_info_to_file",
+    "enc_final",
+    "enc_hidden",
+    "exp_manager",
+    "finetune_strategy",
+    "freeze_decoder",
+    "freeze_encoder",
+    "freeze_updates",
+    "freezing",
+    "global_rank",
+    "hydra",
+    "init_strict",
+    "interctc",
+    "kernel_size_factor",
+    "lang",
+    "language",
+    "languages",
+    "local_rank",
+    "log_prediction",
+    "log_predictions",
+    "memory_profile",
+    "n_classes",
+    "name",
+    "nemo_version",
+    "normalize_decoder_norm",
+    "normalize_encoder_norm",
+    "normalize_joint_norm",
+    "normalize_joint_txu",
+    "normalize_text",
+    "nsys_profile",
+    "chakra_profile",
+    "num_prompts",
+    "optim",
+    "pretrained_model",
+    "repeat",
+    "rnnt_reduction",
+    "save_pred_to_file",
+    "se",
+    "se_context_size",
+    "separable",
+    "skip_nan_grad",
+    "spec_augment",
+    "subsampling_factor",
+    "test_ds",
+    "token_init_bias_value",
+    "token_init_method",
+    "token_init_weight_value",
+    "train_ds",
+    "trainer",
+    "use_cer",
+    "validation_ds",
+    "variational_noise",
+    "version",
+    "wer",
+    "wer.use_cer",
+    "world_size",
+)
+IGNORED_PREFIXES = ("init_from_", "save_", "hf_")
+
+IGNORED_PREPROCESSOR = (
+    "_target_",
+    "rng",
+    "nb_augmentation_prob",
+    "nb_max_freq",
+    "use_torchaudio",
+    "stft_exact_pad",
+    "stft_conv",
+    "cls",
+    "feat_type",
+)
+IGNORED_CONFORMER = (
+    "_target_",
+    "pos_emb_max_len",
+    "subsampling_conv_chunking_factor",
+    "use_pytorch_sdpa",
+    "use_pytorch_sdpa_backends",
+    "sync_max_audio_length",
+)
+IGNORED_JASPER = ("_target_", "init_mode", "quantize")
+IGNORED_JASPER_BLOCK = ("se_interpolation_mode",)
+IGNORED_PREDICTOR = ("t_max", "forget_gate_bias", "weights_init_scale", "hidden_hidden_bias_scale")
+IGNORED_JOINT = (
+    "_target_",
+    "log_softmax",
+    "preserve_memory",
+    "fuse_loss_wer",
+    "experimental_fuse_loss_wer",
+    "fused_batch_size",
+    "masking_prob",
+    "n_samples",
+    "vocabulary",
+    "num_classes",
+)
+IGNORED_AUX_CTC = ("ctc_loss_weight", "use_cer", "ctc_reduction", "decoding", "bleu_tokenizer")
+IGNORED_DEFAULTS = ("enc_hidden", "pred_hidden", "initialize_prompt_feature")
+
+DEFAULT_MAX_SYMBOLS = 10
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What a NeMo configuration says, beside the tokenizer's own section.
+
+    Attributes:
+        config: ours.
+        family: the NeMo class.
+        labels: the vocabulary as the configuration lists it, for character models; else empty.
+        tokenizer: the `tokenizer` section, None for character models.
+    """
+
+    config: ModelConfig
+    family: str
+    labels: tuple[str, ...]
+    tokenizer: Section | None
+
+
+def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) -> Translation:
+    """Make a NeMo model section ours.
+
+    Args:
+        values: the section, interpolations resolved.
+        where: the file, for messages.
+        vocab_size: pieces of the tokenizer; None for character models, whose labels are listed.
+
+    Raises:
+        CheckpointError: a family that is not run, a key that is unknown, or a value that is none.
+    """
+    root = Section(values, "", where)
+    family = family_of(values, where)
+    transducer = family not in CTC_CLASSES
+    hybrid = "Hybrid" in family
+    root.ignore(["target"])
+    labels = _labels(root, family)
+    size = len(labels) if vocab_size is None else vocab_size
+    try:
+        features = _features(root.section("preprocessor"))
+        encoder = _encoder(root.section("encoder"))
+        width = _width(encoder)
+        config = ModelConfig(
+            features=features,
+            encoder=encoder,
+            vocab_size=size,
+            ctc=hybrid or not transducer,
+            transducer=_transducer(root, size, width) if transducer else None,
+            prompt=_prompt(root, family),
+            default_head=_default_head(root, transducer),
+        )
+    except (ConfigError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{where}: {error}; the configuration is not valid") from None
+    if hybrid:
+        aux = root.section("aux_ctc")
+        aux.ignore(IGNORED_AUX_CTC)
+        _check_ctc(aux.section("decoder"), width, size)
+        aux.finish()
+    elif not transducer:
+        _check_ctc(root.section("decoder"), width, size)
+    root.ignore(["sample_rate", "labels", "decoding", "loss", "model_defaults", *IGNORED_ROOT])
+    root.ignore([k for k in values if k.startswith(IGNORED_PREFIXES) or k.endswith("_ds")])
+    tokenizer = root.section("tokenizer") if root.take("tokenizer", None) else None
+    root.finish(known=("encoder", "decoder", "joint", "aux_ctc", "preprocessor", "tokenizer"))
+    return Translation(config, family, labels, tokenizer)
+
+
+def family_of(values: Mapping[str, Any], where: str) -> str:
+    """The NeMo class that runs this configuration.
+
+    Raises:
+        CheckpointError: it is a family that Auricle does not run; the message says which.
+    """
+    name = str(values.get("target") or values.get("_target_") or "").rpartition(".")[2]
+    if name in CLASSES:
+        _refuse_modules(values, where)
+        return name
+    for part, kind in FOREIGN_CLASSES.items():
+        if part in name:
+            raise _foreign(where, kind, name)
+    for piece, kind in FOREIGN_PIECES.items():
+        if values.get(piece):
+            raise _foreign(where, kind, name or f"it has a {piece}")
+    _refuse_modules(values, where)
+    if name:
+        raise _foreign(where, "of a family it does not know", name)
+    if "encoder" not in values or "decoder" not in values:
+        raise _foreign(where, "no recogniser", "it has no encoder and decoder")
+    bpe = "BPE" if values.get("tokenizer") else ""
+    if values.get("aux_ctc"):
+        return f"EncDecHybridRNNTCTC{bpe}Model"
+    if values.get("joint"):
+        return f"EncDecRNNT{bpe}Model"
+    return f"EncDecCTCModel{bpe}"
+
+
+def module_name(values: Mapping[str, Any]) -> str:
+    """The class a section's `_target_` names, without its module."""
+    return str(values.get("_target_", "")).rpartition(".")[2]
+
+
+def _refuse_modules(values: Mapping[str, Any], where: str) -> None:
+    for key in ("preprocessor", "encoder", "decoder", "joint"):
+        section = values.get(key)
+        name = module_name(section) if isinstance(section, Mapping) else ""
+        if name in FOREIGN_MODULES:
+            raise _foreign(where, FOREIGN_MODULES[name], f"its {key} is a {name}")
+
+
+def _foreign(where: str, kind: str, evidence: str) -> CheckpointError:
+    return CheckpointError(
+        f"{where} is {kind} ({evidence}), which Auricle does not run; it runs CTC, RNNT, TDT and "
+        "hybrid models with Conformer, FastConformer, Citrinet, QuartzNet or Jasper encoders"
+    )
+
+
+def _labels(root: Section, family: str) -> tuple[str, ...]:
+    if family in CTC_CLASSES:
+        labels = root.section("decoder").take("vocabulary", ())
+        root.ignore(["labels"])
+    else:
+        labels = root.take("labels", ())
+    return tuple(str(label) for label in labels)
+
+
+def _features(section: Section) -> LogMelConfig:
+    _expect(section, "AudioToMelSpectrogramPreprocessor")
+    section.ignore(IGNORED_PREPROCESSOR)
+    rate = int(section.take("sample_rate", 16000))
+    window = _samples(section, "n_window_size", "window_size", 0.02, rate)
+    config = LogMelConfig(
+        sample_rate=rate,
+        win_length=window,
+        hop_length=_samples(section, "n_window_stride", "window_stride", 0.01, rate),
+        n_mels=int(section.take("features", 64)),
+        n_fft=int(section.take("n_fft", 0)) or _next_power_of_two(window),
+        window=str(section.raw("window", "hann") or "none").replace("ones", "none"),
+        preemphasis=_optional_float(section.raw("preemph", 0.97)),
+        fmin=float(section.take("lowfreq", 0.0)),
+        fmax=_optional_float(section.raw("highfreq", None)),
+        mel_norm=section.raw("mel_norm", "slaney"),
+        log=bool(section.take("log", True)),
+        log_guard_type=section.take("log_zero_guard_type", "add"),
+        log_guard=_guard(section.take("log_zero_guard_value", 2**-24)),
+        normalize=_normalisation(section.raw("normalize", "per_feature")),
+        pad_to=int(section.take("pad_to", 16)),
+        pad_value=float(section.take("pad_value", 0.0)),
+        mag_power=float(section.take("mag_power", 2.0)),
+        exact_pad=bool(section.take("exact_pad", False)),
+        dither=float(section.take("dither", 1e-5)),
+        frame_splicing=int(section.take("frame_splicing", 1)),
+    )
+    section.finish()
+    return config
+
+
+def _samples(section: Section, in_samples: str, in_seconds: str, default: float, rate: int) -> int:
+    """NeMo cuts the product off; a window given in samples rules out the default in seconds."""
+    samples = section.take(in_samples, None)
+    seconds = section.raw(in_seconds, default)
+    return int(samples) if samples and not section.values.get(in_seconds) else int(seconds * rate)
+
+
+def _next_power_of_two(length: int) -> int:
+    return 1 << max(0, length - 1).bit_length()
+
+
+def _normalisation(value: Any) -> Any:
+    """Any string but two means none, as in NeMo, where "NA" is the usual one."""
+    if isinstance(value, Mapping):
+        return (
+            tuple(float(x) for x in value["fixed_mean"]),
+            tuple(float(x) for x in value["fixed_std"]),
+        )
+    return value if value in ("per_feature", "all_features") else None
+
+
+def _guard(value: float | str) -> float:
+    """NeMo also takes names; they mean float32's smallest number and its resolution."""
+    return {"tiny": 2.0**-126, "eps": 2.0**-23}[value] if isinstance(value, str) else float(value)
+
+
+def _optional_float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _encoder(section: Section) -> ConformerConfig | JasperConfig:
+    name = module_name(section.values)
+    if name in ("ConvASREncoder", "ParallelConvASREncoder", "ConvASREncoderAdapter"):
+        return _jasper(section)
+    _expect(section, "ConformerEncoder", "ConformerEncoderAdapter")
+    return _conformer(section)
+
+
+def _expect(section: Section, *names: str) -> None:
+    name = module_name(section.values)
+    section.ignore(["_target_"])
+    if name and name not in names:
+        raise _foreign(section.where, "of a family it does not know", f"{section.path} is a {name}")
+
+
+def _conformer(section: Section) -> ConformerConfig:
+    section.ignore(IGNORED_CONFORMER)
+    values: dict[str, Any] = {}
+    for field in fields(ConformerConfig):
+        value = section.take(field.name, None)
+        if value is not None:
+            values[field.name] = _frozen(value)
+    contexts = values.get("att_context_size")
+    if contexts is not None:
+        nested = contexts and isinstance(contexts[0], tuple)
+        values["att_context_size"] = contexts if nested else (contexts or (-1, -1),)
+    if not values.get("subsampling_conv_channels", -1) > 0:
+        values["subsampling_conv_channels"] = -1
+    section.finish()
+    for key in ("feat_in", "n_layers", "d_model"):
+        section.take(key)
+    return ConformerConfig(**values)
+
+
+def _jasper(section: Section) -> JasperConfig:
+    section.ignore(IGNORED_JASPER)
+    mode = section.take("residual_mode", "add")
+    blocks = []
+    for number, row in enumerate(section.take("jasper")):
+        block = Section(row, f"{section.path}.jasper.{number}", section.where)
+        block.ignore(IGNORED_JASPER_BLOCK)
+        values: dict[str, Any] = {}
+        for field in fields(JasperBlockConfig):
+            value = block.take(field.name, None)
+            if value is not None:
+                values[field.name] = _single(block, field.name, value)
+        block.finish()
+        # An absent mode is the one of the block before: NeMo overwrites its own default.
+        mode = values.setdefault("residual_mode", mode)
+        blocks.append(JasperBlockConfig(**values))
+    config = JasperConfig(
+        feat_in=int(section.take("feat_in")),
+        blocks=tuple(blocks),
+        activation=section.take("activation", "relu"),
+        normalization_mode=section.take("normalization_mode", "batch"),
+        norm_groups=int(section.take("norm_groups", -1)),
+        conv_mask=bool(section.take("conv_mask", True)),
+        frame_splicing=int(section.take("frame_splicing", 1)),
+    )
+    section.finish()
+    return config
+
+
+def _single(block: Section, key: str, value: Any) -> Any:
+    """Kernels, strides and dilations are written as lists of one."""
+    if not isinstance(value, list):
+        return value
+    if len(value) != 1:
+        raise CheckpointError(
+            f"{block.where}: {block.name(key)} is {value}; blocks of several parallel kernels "
+            "(CarneliNet) are not run"
+        )
+    return value[0]
+
+
+def _width(encoder: ConformerConfig | JasperConfig) -> int:
+    if isinstance(encoder, JasperConfig):
+        return encoder.blocks[-1].filters
+    return encoder.feat_out if encoder.feat_out > 0 else encoder.d_model
+
+
+def _default_head(root: Section, transducer: bool) -> str:
+    if not transducer:
+        return "ctc"
+    return "tdt" if _durations(root) else "rnnt"
+
+
+def _durations(root: Section) -> tuple[int, ...]:
+    """By NeMo's rule the loss's durations, if it is the TDT loss, overrule those of decoding."""
+    loss = root.take("loss", {})
+    durations = root.take("decoding", {}).get("durations")
+    if isinstance(loss, Mapping) and loss.get("loss_name") == "tdt":
+        durations = (loss.get("tdt_kwargs") or {}).get("durations", durations)
+    return tuple(int(d) for d in durations or ())
+
+
+def _transducer(root: Section, size: int, width: int) -> TransducerConfig:
+    decoding = root.take("decoding", {})
+    loss = root.take("loss", {})
+    if decoding.get("big_blank_durations") or loss.get("loss_name") == "multiblank_rnnt":
+        raise _foreign(root.where, "a multi-blank transducer", "it has big_blank_durations")
+    predictor = _predictor(root.section("decoder"), size)
+    durations = _durations(root)
+    greedy = decoding.get("greedy") or {}
+    limit = greedy.get("max_symbols", greedy.get("max_symbols_per_step", DEFAULT_MAX_SYMBOLS))
+    return TransducerConfig(
+        predictor=predictor,
+        joint=_joint(root, size, width, predictor.hidden, len(durations)),
+        durations=durations,
+        max_symbols=None if limit is None else int(limit),
+    )
+
+
+def _predictor(section: Section, size: int) -> PredictorConfig:
+    stateless = module_name(section.values) == "StatelessTransducerDecoder"
+    _expect(section, "RNNTDecoder", "StatelessTransducerDecoder")
+    section.ignore(["random_state_sampling", "vocab_size"])
+    prednet = section.section("prednet")
+    prednet.ignore(IGNORED_PREDICTOR)
+    normalisation = section.raw("normalization_mode", None)
+    if normalisation is not None and not (stateless and normalisation == "layer"):
+        raise CheckpointError(
+            f"{section.where}: {section.name('normalization_mode')} {normalisation!r} is not run; "
+            "only null is, and layer in a stateless decoder"
+        )
+    projected = int(prednet.take("rnn_hidden_size", -1))
+    config = PredictorConfig(
+        vocab_size=size,
+        hidden=int(prednet.take("pred_hidden")),
+        layers=int(prednet.take("pred_rnn_layers", 1)),
+        kind="stateless" if stateless else "lstm",
+        context_size=int(section.take("context_size", 1)),
+        normalization_mode=normalisation,
+        rnn_hidden=projected if projected > 0 else None,
+        blank_as_pad=bool(section.take("blank_as_pad", True)),
+        dropout=float(prednet.take("dropout", 0.0)),
+    )
+    prednet.finish()
+    section.finish()
+    return config
+
+
+def _joint(root: Section, size: int, width: int, predictor: int, durations: int) -> JointConfig:
+    section = root.section("joint")
+    _expect(section, "RNNTJoint", "SampledRNNTJoint")
+    section.ignore(IGNORED_JOINT)
+    extra = int(section.take("num_extra_outputs", 0))
+    if extra != durations:
+        raise CheckpointError(
+            f"{root.where}: joint.num_extra_outputs is {extra} but there are {durations} TDT "
+            "durations in decoding and loss; the configuration is not whole"
+        )
+    net = section.section("jointnet")
+    config = JointConfig(
+        encoder_dim=int(net.take("encoder_hidden", width)),
+        predictor_dim=int(net.take("pred_hidden", predictor)),
+        hidden=int(net.take("joint_hidden")),
+        n_outputs=size + 1 + extra,
+        activation=net.take("activation"),
+        dropout=float(net.take("dropout", 0.0)),
+    )
+    net.finish()
+    section.finish()
+    return config
+
+
+def _prompt(root: Section, family: str) -> PromptConfig | None:
+    defaults = root.take("model_defaults", {})
+    if family not in PROMPT_CLASSES or not defaults.get("initialize_prompt_feature"):
+        return None
+    languages = defaults.get("prompt_dictionary") or {}
+    return PromptConfig(
+        num_prompts=int(defaults.get("num_prompts", 128)),
+        languages={str(name): int(number) for name, number in languages.items()},
+    )
+
+
+def _check_ctc(section: Section, width: int, size: int) -> None:
+    _expect(section, "ConvASRDecoder")
+    section.ignore(["init_mode", "vocabulary"])
+    classes = int(section.take("num_classes", -1))
+    wide = int(section.take("feat_in", width) or width)
+    if (classes > 0 and classes != size) or wide != width or not section.take("add_blank", True):
+        raise CheckpointError(
+            f"{section.where}: {section.path} has {classes} classes on {wide} channels, but the "
+            f"vocabulary has {size} and the encoder gives {width}; the configuration is not whole"
+        )
+    section.finish()
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

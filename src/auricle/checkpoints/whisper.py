@@ -1,0 +1,236 @@
+"""Whisper checkpoints of any size: CTranslate2 form <-> Hugging Face form.
+
+One table of names serves both ways; attention projections are fused in CTranslate2 and apart in
+Hugging Face. Needs numpy and safetensors, and neither ctranslate2 nor transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from auricle.checkpoints import ctranslate2
+from auricle.checkpoints.ctranslate2 import BFLOAT16, Array, Binary
+from auricle.checkpoints.whisper_tokenizer import (
+    language_ids,
+    read_tokenizer,
+    special_ids,
+    tokenizer_settings,
+    vocabulary,
+)
+from auricle.checkpoints.writing import folder_beside
+from auricle.errors import CheckpointError, ConfigError
+
+FolderKind = Literal["ctranslate2", "huggingface"]
+
+_SPEC, _REVISION = "WhisperSpec", 3
+_MAX_LENGTH = 448
+_MULTILINGUAL = 51865  # at least so many tokens
+
+def folder_kind(folder: Path) -> FolderKind | None:
+    """Which form of Whisper a folder holds; None if it holds no Whisper."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict):
+        return None
+    if config.get("model_type") == "whisper":
+        return "huggingface"
+    is_ctranslate2 = (folder / "model.bin").is_file() and "suppress_ids" in config
+    return "ctranslate2" if is_ctranslate2 else None
+
+
+def to_huggingface(src: Path, dst: Path) -> None:
+    """Write the CTranslate2 folder `src` as a Hugging Face folder; quantised weights get float.
+
+    Raises:
+        CheckpointError: `src` is no CTranslate2 Whisper, or is damaged.
+    """
+    if folder_kind(src) != "ctranslate2":
+        raise CheckpointError(f"{src} is no Whisper folder in CTranslate2 form")
+    binary = ctranslate2.read(src / "model.bin")
+    if (binary.spec, binary.revision) != (_SPEC, _REVISION):
+        raise CheckpointError(
+            f"{src} holds {binary.spec} revision {binary.revision}; only {_SPEC} revision "
+            f"{_REVISION} can be converted"
+        )
+    shape = _shape_from_binary(binary, src)
+    tokenizer = read_tokenizer(src)
+    with folder_beside(dst) as folder:
+        tensors = _huggingface_tensors(binary, shape, src)
+        _save_safetensors(tensors, folder / "model.safetensors")
+        dtype = _dtype_name(tensors["model.decoder.embed_tokens.weight"])
+        ids = special_ids(tokenizer)
+        decoding = _read_json(src / "config.json")
+        tied = _PROJECTION not in binary.variables
+        config = _huggingface_config(shape, ids, decoding, dtype, tied)
+        _write_json(folder / "config.json", config)
+        _write_json(folder / "generation_config.json", _generation_config(ids, decoding, shape))
+        _write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
+        _write_json(folder / "tokenizer_config.json", tokenizer_settings(tokenizer))
+        (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+
+
+def to_ctranslate2(src: Path, dst: Path, *, quantization: str | None = None) -> None:
+    """Write the Hugging Face folder `src` as a CTranslate2 folder.
+
+    `quantization` is one of `ctranslate2.QUANTIZATIONS`; None keeps the types as they are.
+    The result's variables equal those of CTranslate2's own converter.
+
+    Raises:
+        CheckpointError: `src` is no Hugging Face Whisper, or is damaged.
+        ConfigError: An unknown `quantization`.
+    """
+    if folder_kind(src) != "huggingface":
+        raise CheckpointError(f"{src} is no Whisper folder in Hugging Face form")
+    if quantization is not None and quantization not in ctranslate2.QUANTIZATIONS:
+        raise ConfigError(
+            f"unknown quantization {quantization!r}; use one of "
+            f"{', '.join(ctranslate2.QUANTIZATIONS)}"
+        )
+    config = _read_json(src / "config.json")
+    shape = _shape_from_config(config, src)
+    tokenizer = read_tokenizer(src)
+    with folder_beside(dst) as folder, ExitStack() as stack:
+        tensors = _open_safetensors(src, stack)
+        tied = _is_tied(tensors)
+        plain = _ctranslate2_variables(tensors, shape, tied, src)
+        stored = (pair for item in plain for pair in ctranslate2.quantize(*item, quantization))
+        aliases = {_PROJECTION: _EMBEDDINGS} if tied else {}
+        ctranslate2.write(folder / "model.bin", _SPEC, _REVISION, stored, aliases)
+        generation = _read_json(src / "generation_config.json", missing_ok=True) or config
+        ids = special_ids(tokenizer)
+        _write_json(folder / "config.json", _ctranslate2_config(generation, ids, shape))
+        tokens = vocabulary(tokenizer, shape.vocab_size)
+        (folder / "vocabulary.json").write_text(json.dumps(tokens, indent=2), encoding="utf-8")
+        _write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
+        (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+
+
+def cached_ctranslate2(folder: Path) -> Path:
+    """The CTranslate2 form of a Hugging Face folder, converted at its first use.
+
+    Kept under $AURICLE_CACHE (else ~/.cache/auricle) by the SHA-256 of the folder's files.
+    """
+    root = Path(os.environ.get("AURICLE_CACHE") or Path.home() / ".cache" / "auricle")
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    target = root / "whisper" / digest.hexdigest()[:32]
+    if folder_kind(target) != "ctranslate2":
+        to_ctranslate2(folder, target)
+    return target
+
+
+def _huggingface_config(
+    shape: _Shape, ids: Mapping[str, int], decoding: Mapping[str, Any], dtype: str, tied: bool
+) -> dict[str, Any]:
+    return {
+        **asdict(shape),
+        "architectures": ["WhisperForConditionalGeneration"],
+        "begin_suppress_tokens": decoding["suppress_ids_begin"],
+        "dtype": dtype,
+        "is_encoder_decoder": True,
+        "max_length": _MAX_LENGTH,
+        "model_type": "whisper",
+        "num_hidden_layers": shape.encoder_layers,
+        "suppress_tokens": decoding["suppress_ids"],
+        "tie_word_embeddings": tied,
+        "torch_dtype": dtype,
+        **_start_and_end(ids),
+    }
+
+
+def _start_and_end(ids: Mapping[str, int]) -> dict[str, int]:
+    end = ids["<|endoftext|>"]
+    return {
+        "bos_token_id": end,
+        "decoder_start_token_id": ids["<|startoftranscript|>"],
+        "eos_token_id": end,
+        "pad_token_id": end,
+    }
+
+
+def _generation_config(
+    ids: dict[str, int], decoding: Mapping[str, Any], shape: _Shape
+) -> dict[str, Any]:
+    multilingual = shape.vocab_size >= _MULTILINGUAL
+    config: dict[str, Any] = {
+        "alignment_heads": decoding["alignment_heads"],
+        "begin_suppress_tokens": decoding["suppress_ids_begin"],
+        "is_multilingual": multilingual,
+        "max_initial_timestamp_index": 50,
+        "max_length": _MAX_LENGTH,
+        "no_timestamps_token_id": ids["<|notimestamps|>"],
+        "prev_sot_token_id": ids["<|startofprev|>"],
+        "return_timestamps": False,
+        "suppress_tokens": decoding["suppress_ids"],
+        **_start_and_end(ids),
+    }
+    if multilingual:
+        config["lang_to_id"] = language_ids(ids)
+        config["task_to_id"] = {t: ids[f"<|{t}|>"] for t in ("transcribe", "translate")}
+    return config
+
+
+def _ctranslate2_config(
+    generation: Mapping[str, Any], ids: dict[str, int], shape: _Shape
+) -> dict[str, Any]:
+    heads = generation.get("alignment_heads")
+    if not heads:  # the last half of the layers, as CTranslate2's converter takes
+        layers = range(shape.decoder_layers // 2, shape.decoder_layers)
+        heads = [[layer, head] for layer in layers for head in range(shape.decoder_attention_heads)]
+    languages = generation.get("lang_to_id") or language_ids(ids)
+    return {
+        "alignment_heads": heads,
+        "lang_ids": sorted(languages.values()),
+        "suppress_ids": generation.get("suppress_tokens") or [],
+        "suppress_ids_begin": generation.get("begin_suppress_tokens") or [],
+    }
+
+
+def _preprocessor(src: Path, n_mels: int) -> dict[str, Any]:
+    """The folder's own feature settings, else Whisper's; faster-whisper needs the mel count."""
+    own = _read_json(src / "preprocessor_config.json", missing_ok=True)
+    if own is None:
+        both = _read_json(src / "processor_config.json", missing_ok=True) or {}
+        own = both.get("feature_extractor")
+    return own or {
+        "chunk_length": 30,
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "feature_size": n_mels,
+        "hop_length": 160,
+        "n_fft": 400,
+        "n_samples": 480000,
+        "nb_max_frames": 3000,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "processor_class": "WhisperProcessor",
+        "return_attention_mask": False,
+        "sampling_rate": 16000,
+    }
+
+
+def _read_json(path: Path, *, missing_ok: bool = False) -> Any:
+    if missing_ok and not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

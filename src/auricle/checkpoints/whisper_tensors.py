@@ -1,0 +1,279 @@
+"""Whisper's tensors under the names of CTranslate2 and of Hugging Face: one table, both ways.
+
+Attention projections are fused in CTranslate2 (rows stacked) and apart in Hugging Face. What is in
+neither's place is an error, so that no weight is lost or made up. bfloat16 goes through torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auricle.checkpoints import ctranslate2
+from auricle.checkpoints.ctranslate2 import BFLOAT16, Array, Binary
+from auricle.errors import CheckpointError
+
+_ACTIVATIONS = {"relu": 0, "gelu_new": 1, "swish": 2, "silu": 2, "gelu": 3}
+_EMBEDDINGS = "decoder/embeddings/weight"
+_PROJECTION = "decoder/projection/weight"
+_HEAD_TENSOR = "proj_out.weight"
+
+# CTranslate2 module -> the Hugging Face modules whose rows are stacked to make it.
+_ENDS = {
+    "encoder/conv1": ["encoder.conv1"],
+    "encoder/conv2": ["encoder.conv2"],
+    "encoder/layer_norm": ["encoder.layer_norm"],
+    "decoder/layer_norm": ["decoder.layer_norm"],
+}
+_ENCODER_LAYER = {
+    "self_attention/layer_norm": ["self_attn_layer_norm"],
+    "self_attention/linear_0": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    "self_attention/linear_1": ["self_attn.out_proj"],
+    "ffn/layer_norm": ["final_layer_norm"],
+    "ffn/linear_0": ["fc1"],
+    "ffn/linear_1": ["fc2"],
+}
+_DECODER_LAYER = _ENCODER_LAYER | {
+    "attention/layer_norm": ["encoder_attn_layer_norm"],
+    "attention/linear_0": ["encoder_attn.q_proj"],
+    "attention/linear_1": ["encoder_attn.k_proj", "encoder_attn.v_proj"],
+    "attention/linear_2": ["encoder_attn.out_proj"],
+}
+_TABLES = {  # not modules: one tensor each
+    _EMBEDDINGS: ["model.decoder.embed_tokens.weight"],
+    "encoder/position_encodings/encodings": ["model.encoder.embed_positions.weight"],
+    "decoder/position_encodings/encodings": ["model.decoder.embed_positions.weight"],
+}
+_ABSENT = "k_proj.bias"  # Whisper's keys have no bias; CTranslate2 stores zeros
+
+# What CTranslate2 knows of a decoder besides its tensors, and Whisper leaves at these values.
+_CONSTANTS = {
+    "decoder/alibi": np.int8(0),
+    "decoder/alibi_use_positive_positions": np.int8(0),
+    "decoder/alignment_heads": np.int16(1),
+    "decoder/alignment_layer": np.int16(-1),
+    "decoder/pre_norm": np.int8(1),
+    "decoder/scale_alibi": np.int8(0),
+    "decoder/start_from_zero_embedding": np.int8(0),
+}
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The numbers that make a Whisper, by the names of Hugging Face's config."""
+
+    num_mel_bins: int
+    d_model: int
+    encoder_layers: int
+    encoder_attention_heads: int
+    encoder_ffn_dim: int
+    decoder_layers: int
+    decoder_attention_heads: int
+    decoder_ffn_dim: int
+    max_source_positions: int
+    max_target_positions: int
+    vocab_size: int
+    activation_function: str = "gelu"
+    scale_embedding: bool = False
+
+
+def _shape_from_binary(binary: Binary, src: Path) -> _Shape:
+    variables = binary.variables
+
+    def dim(name: str, axis: int) -> int:
+        return int(variables[name].shape[axis])
+
+    def layers(side: str) -> int:
+        pattern = re.compile(rf"{side}/layer_\d+/ffn/linear_0/bias")
+        return sum(1 for name in variables if pattern.fullmatch(name))
+
+    try:
+        activation = int(variables["decoder/activation"])
+        return _Shape(
+            num_mel_bins=dim("encoder/conv1/weight", 1),
+            d_model=dim("encoder/conv1/weight", 0),
+            encoder_layers=layers("encoder"),
+            encoder_attention_heads=int(variables["encoder/num_heads"]),
+            encoder_ffn_dim=dim("encoder/layer_0/ffn/linear_0/bias", 0),
+            decoder_layers=layers("decoder"),
+            decoder_attention_heads=int(variables["decoder/num_heads"]),
+            decoder_ffn_dim=dim("decoder/layer_0/ffn/linear_0/bias", 0),
+            max_source_positions=dim("encoder/position_encodings/encodings", 0),
+            max_target_positions=dim("decoder/position_encodings/encodings", 0),
+            vocab_size=dim(_EMBEDDINGS, 0),
+            activation_function={v: k for k, v in _ACTIVATIONS.items()}[activation],
+            scale_embedding=bool(variables["decoder/scale_embeddings"]),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{src / 'model.bin'} lacks variable {error}") from error
+
+
+def _shape_from_config(config: Mapping[str, Any], src: Path) -> _Shape:
+    known = {field.name for field in fields(_Shape)}
+    try:
+        shape = _Shape(**{name: value for name, value in config.items() if name in known})
+    except TypeError as error:
+        raise CheckpointError(f"{src / 'config.json'}: {error}") from error
+    if shape.activation_function not in _ACTIVATIONS:
+        raise CheckpointError(
+            f"{src / 'config.json'}: CTranslate2 has no {shape.activation_function!r} activation"
+        )
+    return shape
+
+
+def _open_safetensors(src: Path, stack: ExitStack) -> dict[str, Callable[[], Array]]:
+    """Every tensor of a folder, read when it is called for; sharded folders too."""
+    from safetensors import SafetensorError, safe_open
+
+    index = _read_json(src / "model.safetensors.index.json", missing_ok=True)
+    names = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
+    tensors: dict[str, Callable[[], Array]] = {}
+    for name in names:
+        path = src / name
+        if not path.is_file():
+            raise CheckpointError(f"{src} has no {name}; save the model as safetensors first")
+        try:
+            file = stack.enter_context(safe_open(path, "np"))
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); fetch it again") from error
+        for key in file.keys():  # noqa: SIM118 - not a mapping
+            if file.get_slice(key).get_dtype() == "BF16":
+                tensors[key] = partial(_bfloat16, path, key)
+            else:
+                tensors[key] = partial(file.get_tensor, key)
+    return tensors
+
+
+def _bfloat16(path: Path, key: str) -> Array:
+    """Numpy has no bfloat16, so torch reads it."""
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        raw: Array = file.get_tensor(key).view(torch.int16).numpy()
+    return raw.view(BFLOAT16)
+
+
+def _is_tied(tensors: Mapping[str, Callable[[], Array]]) -> bool:
+    """Whether the output projection is the embedding, stored once or twice."""
+    if _HEAD_TENSOR not in tensors:
+        return True
+    (embedding,) = _TABLES[_EMBEDDINGS]
+    return tensors[_HEAD_TENSOR]().tobytes() == tensors[embedding]().tobytes()
+
+
+def _ctranslate2_variables(
+    tensors: Mapping[str, Callable[[], Array]], shape: _Shape, tied: bool, src: Path
+) -> Iterator[tuple[str, Array]]:
+    """Every variable in the order of names, made when it is drawn."""
+    table = _table(shape)
+    if not tied:
+        table[_PROJECTION] = [_HEAD_TENSOR]
+    wanted = {part for parts in table.values() for part in parts}
+    unknown = sorted(set(tensors) - wanted - {_HEAD_TENSOR})
+    missing = sorted(part for part in wanted - set(tensors) if not part.endswith(_ABSENT))
+    if unknown or missing:
+        what = f"lacks {missing[0]!r}" if missing else f"holds the unknown {unknown[0]!r}"
+        raise CheckpointError(f"{src}: the checkpoint {what}: not a plain Whisper")
+    constants = {
+        **_CONSTANTS,
+        "decoder/activation": np.int8(_ACTIVATIONS[shape.activation_function]),
+        "decoder/num_heads": np.int16(shape.decoder_attention_heads),
+        "decoder/scale_embeddings": np.int8(shape.scale_embedding),
+        "encoder/num_heads": np.int16(shape.encoder_attention_heads),
+    }
+    for name in sorted([*table, *constants]):
+        if name in constants:
+            yield name, np.asarray(constants[name])
+        else:
+            yield name, _stacked([tensors.get(part) for part in table[name]])
+
+
+def _stacked(parts: Sequence[Callable[[], Array] | None]) -> Array:
+    """Rows of the parts under each other; a part that is not there is zero."""
+    found = [None if part is None else part() for part in parts]
+    like = next(array for array in found if array is not None)
+    return np.concatenate([np.zeros_like(like) if a is None else a for a in found])
+
+
+def _table(shape: _Shape) -> dict[str, list[str]]:
+    """CTranslate2 variable -> the Hugging Face tensors whose rows are stacked to make it."""
+    modules = {name: [f"model.{part}" for part in parts] for name, parts in _ENDS.items()}
+    for side, count, layer in (
+        ("encoder", shape.encoder_layers, _ENCODER_LAYER),
+        ("decoder", shape.decoder_layers, _DECODER_LAYER),
+    ):
+        for number in range(count):
+            for name, parts in layer.items():
+                modules[f"{side}/layer_{number}/{name}"] = [
+                    f"model.{side}.layers.{number}.{part}" for part in parts
+                ]
+    table = dict(_TABLES)
+    for name, parts in modules.items():
+        weight, bias = ("gamma", "beta") if name.endswith("layer_norm") else ("weight", "bias")
+        table[f"{name}/{weight}"] = [f"{part}.weight" for part in parts]
+        table[f"{name}/{bias}"] = [f"{part}.bias" for part in parts]
+    return table
+
+
+def _huggingface_tensors(binary: Binary, shape: _Shape, src: Path) -> dict[str, Array]:
+    """Views of the mapped file where a variable is stored as floating point."""
+    variables = binary.variables
+    dtype = _dtype_name(variables["encoder/layer_norm/gamma"])
+    table = _table(shape)
+    if _PROJECTION in variables:
+        table[_PROJECTION] = [_HEAD_TENSOR]
+    unknown = [
+        name
+        for name, array in variables.items()
+        if array.ndim and name not in table and name.removesuffix("_scale") not in table
+    ]
+    missing = [name for name in table if name not in variables]
+    if unknown or missing:
+        what = f"lacks {missing[0]!r}" if missing else f"holds the unknown {unknown[0]!r}"
+        raise CheckpointError(f"{src / 'model.bin'} {what}: not a plain Whisper")
+    tensors: dict[str, Array] = {}
+    for name, parts in table.items():
+        whole = variables[name]
+        if name + "_scale" in variables:
+            whole = ctranslate2.cast(ctranslate2.dequantize(name, variables), dtype)
+        rows = len(whole) // len(parts)
+        for number, part in enumerate(parts):
+            tensor = whole[number * rows : (number + 1) * rows]  # [rows of all, ..] -> [rows, ..]
+            if not part.endswith(_ABSENT):
+                tensors[part] = tensor
+            elif np.any(ctranslate2.cast(tensor, "float32")):
+                raise CheckpointError(f"{src / 'model.bin'}: {name!r} has a bias on its keys")
+    return tensors
+
+
+def _save_safetensors(tensors: dict[str, Array], path: Path) -> None:
+    metadata = {"format": "pt"}
+    if not any(tensor.dtype == BFLOAT16 for tensor in tensors.values()):
+        from safetensors.numpy import save_file
+
+        save_file(tensors, path, metadata)
+        return
+    import torch
+    from safetensors.torch import save_file as save_torch
+
+    def as_torch(tensor: Array) -> torch.Tensor:
+        if tensor.dtype != BFLOAT16:
+            return torch.from_numpy(tensor.copy())
+        return torch.from_numpy(tensor.view(np.int16).copy()).view(torch.bfloat16)
+
+    save_torch({name: as_torch(tensor) for name, tensor in tensors.items()}, path, metadata)
+
+
+def _dtype_name(array: Array) -> str:
+    return "bfloat16" if array.dtype == BFLOAT16 else array.dtype.name
+
+
