@@ -1,7 +1,8 @@
 """Whisper checkpoints of any size: CTranslate2 form <-> Hugging Face form.
 
-One table of names serves both ways; attention projections are fused in CTranslate2 and apart in
-Hugging Face. Needs numpy and safetensors, and neither ctranslate2 nor transformers.
+Holds the folders: which form one has, both conversions, the cache, and the JSON files; the weights
+are `whisper_tensors`' and the tokenizer is `whisper_tokenizer`'s. Needs neither ctranslate2 nor
+transformers.
 """
 
 from __future__ import annotations
@@ -9,18 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from auricle.checkpoints import ctranslate2
-from auricle.checkpoints.ctranslate2 import BFLOAT16, Array, Binary
+from auricle.checkpoints.whisper_tensors import (
+    EMBEDDING_TENSOR,
+    EMBEDDINGS,
+    PROJECTION,
+    WhisperShape,
+    ctranslate2_variables,
+    dtype_name,
+    huggingface_tensors,
+    is_tied,
+    open_safetensors,
+    read_json,
+    save_safetensors,
+    shape_from_binary,
+    shape_from_config,
+)
 from auricle.checkpoints.whisper_tokenizer import (
     language_ids,
     read_tokenizer,
@@ -36,6 +47,7 @@ FolderKind = Literal["ctranslate2", "huggingface"]
 _SPEC, _REVISION = "WhisperSpec", 3
 _MAX_LENGTH = 448
 _MULTILINGUAL = 51865  # at least so many tokens
+
 
 def folder_kind(folder: Path) -> FolderKind | None:
     """Which form of Whisper a folder holds; None if it holds no Whisper."""
@@ -65,15 +77,15 @@ def to_huggingface(src: Path, dst: Path) -> None:
             f"{src} holds {binary.spec} revision {binary.revision}; only {_SPEC} revision "
             f"{_REVISION} can be converted"
         )
-    shape = _shape_from_binary(binary, src)
+    shape = shape_from_binary(binary, src)
     tokenizer = read_tokenizer(src)
     with folder_beside(dst) as folder:
-        tensors = _huggingface_tensors(binary, shape, src)
-        _save_safetensors(tensors, folder / "model.safetensors")
-        dtype = _dtype_name(tensors["model.decoder.embed_tokens.weight"])
+        tensors = huggingface_tensors(binary, shape, src)
+        save_safetensors(tensors, folder / "model.safetensors")
+        dtype = dtype_name(tensors[EMBEDDING_TENSOR])
         ids = special_ids(tokenizer)
-        decoding = _read_json(src / "config.json")
-        tied = _PROJECTION not in binary.variables
+        decoding = read_json(src / "config.json")
+        tied = PROJECTION not in binary.variables
         config = _huggingface_config(shape, ids, decoding, dtype, tied)
         _write_json(folder / "config.json", config)
         _write_json(folder / "generation_config.json", _generation_config(ids, decoding, shape))
@@ -99,17 +111,17 @@ def to_ctranslate2(src: Path, dst: Path, *, quantization: str | None = None) -> 
             f"unknown quantization {quantization!r}; use one of "
             f"{', '.join(ctranslate2.QUANTIZATIONS)}"
         )
-    config = _read_json(src / "config.json")
-    shape = _shape_from_config(config, src)
+    config = read_json(src / "config.json")
+    shape = shape_from_config(config, src)
     tokenizer = read_tokenizer(src)
     with folder_beside(dst) as folder, ExitStack() as stack:
-        tensors = _open_safetensors(src, stack)
-        tied = _is_tied(tensors)
-        plain = _ctranslate2_variables(tensors, shape, tied, src)
+        tensors = open_safetensors(src, stack)
+        tied = is_tied(tensors)
+        plain = ctranslate2_variables(tensors, shape, tied, src)
         stored = (pair for item in plain for pair in ctranslate2.quantize(*item, quantization))
-        aliases = {_PROJECTION: _EMBEDDINGS} if tied else {}
+        aliases = {PROJECTION: EMBEDDINGS} if tied else {}
         ctranslate2.write(folder / "model.bin", _SPEC, _REVISION, stored, aliases)
-        generation = _read_json(src / "generation_config.json", missing_ok=True) or config
+        generation = read_json(src / "generation_config.json", missing_ok=True) or config
         ids = special_ids(tokenizer)
         _write_json(folder / "config.json", _ctranslate2_config(generation, ids, shape))
         tokens = vocabulary(tokenizer, shape.vocab_size)
@@ -135,7 +147,7 @@ def cached_ctranslate2(folder: Path) -> Path:
 
 
 def _huggingface_config(
-    shape: _Shape, ids: Mapping[str, int], decoding: Mapping[str, Any], dtype: str, tied: bool
+    shape: WhisperShape, ids: Mapping[str, int], decoding: Mapping[str, Any], dtype: str, tied: bool
 ) -> dict[str, Any]:
     return {
         **asdict(shape),
@@ -164,7 +176,7 @@ def _start_and_end(ids: Mapping[str, int]) -> dict[str, int]:
 
 
 def _generation_config(
-    ids: dict[str, int], decoding: Mapping[str, Any], shape: _Shape
+    ids: dict[str, int], decoding: Mapping[str, Any], shape: WhisperShape
 ) -> dict[str, Any]:
     multilingual = shape.vocab_size >= _MULTILINGUAL
     config: dict[str, Any] = {
@@ -186,7 +198,7 @@ def _generation_config(
 
 
 def _ctranslate2_config(
-    generation: Mapping[str, Any], ids: dict[str, int], shape: _Shape
+    generation: Mapping[str, Any], ids: dict[str, int], shape: WhisperShape
 ) -> dict[str, Any]:
     heads = generation.get("alignment_heads")
     if not heads:  # the last half of the layers, as CTranslate2's converter takes
@@ -203,9 +215,9 @@ def _ctranslate2_config(
 
 def _preprocessor(src: Path, n_mels: int) -> dict[str, Any]:
     """The folder's own feature settings, else Whisper's; faster-whisper needs the mel count."""
-    own = _read_json(src / "preprocessor_config.json", missing_ok=True)
+    own = read_json(src / "preprocessor_config.json", missing_ok=True)
     if own is None:
-        both = _read_json(src / "processor_config.json", missing_ok=True) or {}
+        both = read_json(src / "processor_config.json", missing_ok=True) or {}
         own = both.get("feature_extractor")
     return own or {
         "chunk_length": 30,
@@ -221,15 +233,6 @@ def _preprocessor(src: Path, n_mels: int) -> dict[str, Any]:
         "return_attention_mask": False,
         "sampling_rate": 16000,
     }
-
-
-def _read_json(path: Path, *, missing_ok: bool = False) -> Any:
-    if missing_ok and not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -22,8 +22,9 @@ from auricle.checkpoints.ctranslate2 import BFLOAT16, Array, Binary
 from auricle.errors import CheckpointError
 
 _ACTIVATIONS = {"relu": 0, "gelu_new": 1, "swish": 2, "silu": 2, "gelu": 3}
-_EMBEDDINGS = "decoder/embeddings/weight"
-_PROJECTION = "decoder/projection/weight"
+EMBEDDINGS = "decoder/embeddings/weight"
+PROJECTION = "decoder/projection/weight"
+EMBEDDING_TENSOR = "model.decoder.embed_tokens.weight"
 _HEAD_TENSOR = "proj_out.weight"
 
 # CTranslate2 module -> the Hugging Face modules whose rows are stacked to make it.
@@ -48,7 +49,7 @@ _DECODER_LAYER = _ENCODER_LAYER | {
     "attention/linear_2": ["encoder_attn.out_proj"],
 }
 _TABLES = {  # not modules: one tensor each
-    _EMBEDDINGS: ["model.decoder.embed_tokens.weight"],
+    EMBEDDINGS: [EMBEDDING_TENSOR],
     "encoder/position_encodings/encodings": ["model.encoder.embed_positions.weight"],
     "decoder/position_encodings/encodings": ["model.decoder.embed_positions.weight"],
 }
@@ -67,7 +68,7 @@ _CONSTANTS = {
 
 
 @dataclass(frozen=True)
-class _Shape:
+class WhisperShape:
     """The numbers that make a Whisper, by the names of Hugging Face's config."""
 
     num_mel_bins: int
@@ -85,7 +86,12 @@ class _Shape:
     scale_embedding: bool = False
 
 
-def _shape_from_binary(binary: Binary, src: Path) -> _Shape:
+def shape_from_binary(binary: Binary, src: Path) -> WhisperShape:
+    """The numbers behind a `model.bin`, from its variables' shapes.
+
+    Raises:
+        CheckpointError: A variable is missing.
+    """
     variables = binary.variables
 
     def dim(name: str, axis: int) -> int:
@@ -97,7 +103,7 @@ def _shape_from_binary(binary: Binary, src: Path) -> _Shape:
 
     try:
         activation = int(variables["decoder/activation"])
-        return _Shape(
+        return WhisperShape(
             num_mel_bins=dim("encoder/conv1/weight", 1),
             d_model=dim("encoder/conv1/weight", 0),
             encoder_layers=layers("encoder"),
@@ -108,7 +114,7 @@ def _shape_from_binary(binary: Binary, src: Path) -> _Shape:
             decoder_ffn_dim=dim("decoder/layer_0/ffn/linear_0/bias", 0),
             max_source_positions=dim("encoder/position_encodings/encodings", 0),
             max_target_positions=dim("decoder/position_encodings/encodings", 0),
-            vocab_size=dim(_EMBEDDINGS, 0),
+            vocab_size=dim(EMBEDDINGS, 0),
             activation_function={v: k for k, v in _ACTIVATIONS.items()}[activation],
             scale_embedding=bool(variables["decoder/scale_embeddings"]),
         )
@@ -116,10 +122,15 @@ def _shape_from_binary(binary: Binary, src: Path) -> _Shape:
         raise CheckpointError(f"{src / 'model.bin'} lacks variable {error}") from error
 
 
-def _shape_from_config(config: Mapping[str, Any], src: Path) -> _Shape:
-    known = {field.name for field in fields(_Shape)}
+def shape_from_config(config: Mapping[str, Any], src: Path) -> WhisperShape:
+    """The numbers in a Hugging Face `config.json`.
+
+    Raises:
+        CheckpointError: A number is missing, or an activation that CTranslate2 does not have.
+    """
+    known = {field.name for field in fields(WhisperShape)}
     try:
-        shape = _Shape(**{name: value for name, value in config.items() if name in known})
+        shape = WhisperShape(**{name: value for name, value in config.items() if name in known})
     except TypeError as error:
         raise CheckpointError(f"{src / 'config.json'}: {error}") from error
     if shape.activation_function not in _ACTIVATIONS:
@@ -129,11 +140,11 @@ def _shape_from_config(config: Mapping[str, Any], src: Path) -> _Shape:
     return shape
 
 
-def _open_safetensors(src: Path, stack: ExitStack) -> dict[str, Callable[[], Array]]:
+def open_safetensors(src: Path, stack: ExitStack) -> dict[str, Callable[[], Array]]:
     """Every tensor of a folder, read when it is called for; sharded folders too."""
     from safetensors import SafetensorError, safe_open
 
-    index = _read_json(src / "model.safetensors.index.json", missing_ok=True)
+    index = read_json(src / "model.safetensors.index.json", missing_ok=True)
     names = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
     tensors: dict[str, Callable[[], Array]] = {}
     for name in names:
@@ -162,21 +173,20 @@ def _bfloat16(path: Path, key: str) -> Array:
     return raw.view(BFLOAT16)
 
 
-def _is_tied(tensors: Mapping[str, Callable[[], Array]]) -> bool:
+def is_tied(tensors: Mapping[str, Callable[[], Array]]) -> bool:
     """Whether the output projection is the embedding, stored once or twice."""
     if _HEAD_TENSOR not in tensors:
         return True
-    (embedding,) = _TABLES[_EMBEDDINGS]
-    return tensors[_HEAD_TENSOR]().tobytes() == tensors[embedding]().tobytes()
+    return tensors[_HEAD_TENSOR]().tobytes() == tensors[EMBEDDING_TENSOR]().tobytes()
 
 
-def _ctranslate2_variables(
-    tensors: Mapping[str, Callable[[], Array]], shape: _Shape, tied: bool, src: Path
+def ctranslate2_variables(
+    tensors: Mapping[str, Callable[[], Array]], shape: WhisperShape, tied: bool, src: Path
 ) -> Iterator[tuple[str, Array]]:
     """Every variable in the order of names, made when it is drawn."""
     table = _table(shape)
     if not tied:
-        table[_PROJECTION] = [_HEAD_TENSOR]
+        table[PROJECTION] = [_HEAD_TENSOR]
     wanted = {part for parts in table.values() for part in parts}
     unknown = sorted(set(tensors) - wanted - {_HEAD_TENSOR})
     missing = sorted(part for part in wanted - set(tensors) if not part.endswith(_ABSENT))
@@ -204,7 +214,7 @@ def _stacked(parts: Sequence[Callable[[], Array] | None]) -> Array:
     return np.concatenate([np.zeros_like(like) if a is None else a for a in found])
 
 
-def _table(shape: _Shape) -> dict[str, list[str]]:
+def _table(shape: WhisperShape) -> dict[str, list[str]]:
     """CTranslate2 variable -> the Hugging Face tensors whose rows are stacked to make it."""
     modules = {name: [f"model.{part}" for part in parts] for name, parts in _ENDS.items()}
     for side, count, layer in (
@@ -224,13 +234,13 @@ def _table(shape: _Shape) -> dict[str, list[str]]:
     return table
 
 
-def _huggingface_tensors(binary: Binary, shape: _Shape, src: Path) -> dict[str, Array]:
+def huggingface_tensors(binary: Binary, shape: WhisperShape, src: Path) -> dict[str, Array]:
     """Views of the mapped file where a variable is stored as floating point."""
     variables = binary.variables
-    dtype = _dtype_name(variables["encoder/layer_norm/gamma"])
+    dtype = dtype_name(variables["encoder/layer_norm/gamma"])
     table = _table(shape)
-    if _PROJECTION in variables:
-        table[_PROJECTION] = [_HEAD_TENSOR]
+    if PROJECTION in variables:
+        table[PROJECTION] = [_HEAD_TENSOR]
     unknown = [
         name
         for name, array in variables.items()
@@ -255,7 +265,8 @@ def _huggingface_tensors(binary: Binary, shape: _Shape, src: Path) -> dict[str, 
     return tensors
 
 
-def _save_safetensors(tensors: dict[str, Array], path: Path) -> None:
+def save_safetensors(tensors: dict[str, Array], path: Path) -> None:
+    """Write tensors in Hugging Face's manner, straight from the arrays' memory."""
     metadata = {"format": "pt"}
     if not any(tensor.dtype == BFLOAT16 for tensor in tensors.values()):
         from safetensors.numpy import save_file
@@ -273,7 +284,20 @@ def _save_safetensors(tensors: dict[str, Array], path: Path) -> None:
     save_torch({name: as_torch(tensor) for name, tensor in tensors.items()}, path, metadata)
 
 
-def _dtype_name(array: Array) -> str:
+def dtype_name(array: Array) -> str:
+    """An array's type as torch and transformers call it."""
     return "bfloat16" if array.dtype == BFLOAT16 else array.dtype.name
 
 
+def read_json(path: Path, *, missing_ok: bool = False) -> Any:
+    """A JSON file's content; None where it may be missing and is.
+
+    Raises:
+        CheckpointError: Missing, or no JSON.
+    """
+    if missing_ok and not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
