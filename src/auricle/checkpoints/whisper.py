@@ -33,6 +33,7 @@ from auricle.checkpoints.whisper_tensors import (
     shape_from_config,
 )
 from auricle.checkpoints.whisper_tokenizer import (
+    is_multilingual,
     language_ids,
     read_tokenizer,
     special_ids,
@@ -46,7 +47,6 @@ FolderKind = Literal["ctranslate2", "huggingface"]
 
 _SPEC, _REVISION = "WhisperSpec", 3
 _MAX_LENGTH = 448
-_MULTILINGUAL = 51865  # at least so many tokens
 
 
 def folder_kind(folder: Path) -> FolderKind | None:
@@ -88,7 +88,10 @@ def to_huggingface(src: Path, dst: Path) -> None:
         tied = PROJECTION not in binary.variables
         config = _huggingface_config(shape, ids, decoding, dtype, tied)
         _write_json(folder / "config.json", config)
-        _write_json(folder / "generation_config.json", _generation_config(ids, decoding, shape))
+        _write_json(
+            folder / "generation_config.json",
+            _generation_config(ids, decoding, is_multilingual(tokenizer)),
+        )
         _write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
         _write_json(folder / "tokenizer_config.json", tokenizer_settings(tokenizer))
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
@@ -176,9 +179,8 @@ def _start_and_end(ids: Mapping[str, int]) -> dict[str, int]:
 
 
 def _generation_config(
-    ids: dict[str, int], decoding: Mapping[str, Any], shape: WhisperShape
+    ids: dict[str, int], decoding: Mapping[str, Any], multilingual: bool
 ) -> dict[str, Any]:
-    multilingual = shape.vocab_size >= _MULTILINGUAL
     config: dict[str, Any] = {
         "alignment_heads": decoding["alignment_heads"],
         "begin_suppress_tokens": decoding["suppress_ids_begin"],

@@ -43,6 +43,14 @@ def language_ids(ids: dict[str, int]) -> dict[str, int]:
     return {token: id for token, id in ids.items() if _LANGUAGE.fullmatch(token)}
 
 
+def is_multilingual(tokenizer: str) -> bool:
+    """Whether this is the multilingual vocabulary: the English one has no empty token.
+
+    Language tokens are in both.
+    """
+    return "" in json.loads(tokenizer)["model"]["vocab"]
+
+
 def vocabulary(tokenizer: str, size: int) -> list[str]:
     """Every token by id; the rows that the tokenizer does not name are timestamps, 20 ms apart.
 

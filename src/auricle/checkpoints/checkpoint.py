@@ -1,0 +1,109 @@
+"""What every checkpoint format is read into and written from, and the networks built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auricle.errors import CheckpointError, ConfigError
+from auricle.features import LogMel
+from auricle.models.asr import ASR, ModelConfig
+from auricle.tokenizers import Tokenizer
+
+NAMED = 3  # how many keys an error lists
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model at rest.
+
+    Attributes:
+        config: what to build.
+        tokenizer: its vocabulary; without the blank.
+        tensors: the state dict of `ASR`, in the dtypes they were stored in. May be views of a
+            mapped file: write to copies only.
+        name: what to call the model in transcripts and messages.
+        origin: JSON-able remains of a foreign format, so that writing that format again loses
+            nothing: `{"nemo": the resolved YAML}` for a `.nemo`.
+    """
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    tensors: Mapping[str, Tensor]
+    name: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:
+    """The networks in evaluation mode, holding the checkpoint's tensors without a copy.
+
+    Args:
+        checkpoint: what to build.
+        dtype: of the networks; the features stay in float32.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of the wrong shape.
+    """
+    model = _skeleton(checkpoint)
+    _check(checkpoint, model)
+    model.load_state_dict(
+        {key: _cast(key, value, dtype) for key, value in checkpoint.tensors.items()},
+        strict=True,
+        assign=True,
+    )
+    return model.eval()
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """Compare the tensors with what the configuration asks for, without building anything large.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, or of the wrong shape.
+    """
+    _check(checkpoint, _skeleton(checkpoint))
+
+
+def feature_tensors(config: ModelConfig) -> dict[str, Tensor]:
+    """The front end's window and filterbank, for formats that do not store them."""
+    return {f"features.{key}": value for key, value in LogMel(config.features).state_dict().items()}
+
+
+def _skeleton(checkpoint: Checkpoint) -> ASR:
+    try:
+        with torch.device("meta"):
+            return ASR(checkpoint.config)
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint.name}: {error}; the configuration is not valid") from None
+
+
+def _check(checkpoint: Checkpoint, model: ASR) -> None:
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
+    problems = []
+    if missing := [key for key in expected if key not in found]:
+        problems.append(f"{len(missing)} missing ({_list(missing)})")
+    if extra := [key for key in found if key not in expected]:
+        problems.append(f"{len(extra)} too many ({_list(extra)})")
+    wrong = [k for k, shape in expected.items() if k in found and found[k] != shape]
+    if wrong:
+        shapes = [f"{key} is {list(found[key])} and not {list(expected[key])}" for key in wrong]
+        problems.append(f"{len(wrong)} of another shape ({_list(shapes)})")
+    if problems:
+        raise CheckpointError(
+            f"{checkpoint.name}: the tensors do not fit the configuration: {'; '.join(problems)}; "
+            "fetch the checkpoint again"
+        )
+
+
+def _list(items: Collection[str]) -> str:
+    return ", ".join(list(items)[:NAMED]) + (", ..." if len(items) > NAMED else "")
+
+
+def _cast(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    return value.to(torch.float32 if key.startswith("features.") else dtype)

@@ -1,0 +1,323 @@
+"""Our configuration as a NeMo model section, complete enough for NeMo to restore and transcribe.
+
+The inverse of `nemo_config`. What NeMo's classes read beyond the networks (data sections, labels,
+decoding) is written too: a section that is null where NeMo looks into it is a crash there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from auricle.checkpoints.nemo_config import (
+    CLASSES,
+    IGNORED_PREFIXES,
+    IGNORED_ROOT,
+    PROMPT_CLASSES,
+    translate,
+)
+from auricle.errors import CheckpointError
+from auricle.features import LogMelConfig
+from auricle.models.asr import ModelConfig, TransducerConfig
+from auricle.models.conformer import ConformerConfig
+from auricle.models.jasper import JasperBlockConfig, JasperConfig
+from auricle.tokenizers import AggregateTokenizer, CharTokenizer, Tokenizer
+
+NEMO_VERSION = "3.0.0"  # whose classes the written configuration is for
+DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
+_MODULES = "nemo.collections.asr.modules"
+_MODELS = {
+    "EncDecCTCModel": "ctc_models",
+    "EncDecCTCModelBPE": "ctc_bpe_models",
+    "EncDecRNNTModel": "rnnt_models",
+    "EncDecRNNTBPEModel": "rnnt_bpe_models",
+    "EncDecHybridRNNTCTCModel": "hybrid_rnnt_ctc_models",
+    "EncDecHybridRNNTCTCBPEModel": "hybrid_rnnt_ctc_bpe_models",
+    "EncDecRNNTBPEModelWithPrompt": "rnnt_bpe_models_prompt",
+    "EncDecHybridRNNTCTCBPEModelWithPrompt": "hybrid_rnnt_ctc_bpe_models_prompt",
+    "EncDecRNNTBPEEOUModel": "asr_eou_models",
+    "EncDecHybridRNNTCTCBPEEOUModel": "asr_eou_models",
+}
+
+
+def compose(
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    tokenizer_section: Mapping[str, Any] | None,
+    origin: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The model section of the file.
+
+    Args:
+        config: ours.
+        tokenizer: whose pieces NeMo wants listed.
+        tokenizer_section: from `write_tokenizer`.
+        origin: the YAML the model came with. If it still describes `config` it is kept as it is;
+            else its training sections are.
+    """
+    fresh = _fresh(config, tokenizer, tokenizer_section)
+    if origin is None:
+        return fresh
+    if not _describes(origin, config, tokenizer):
+        kept = {k: v for k, v in origin.items() if k in IGNORED_ROOT or _prefixed(k)}
+        return {**kept, **{k: v for k, v in fresh.items() if not (k in kept and kept[k])}}
+    values = {**origin, **_vocabularies(origin, tokenizer)}
+    for key in (*DATA_SECTIONS[1:], "target", "nemo_version"):
+        values[key] = values.get(key) or fresh[key]
+    if tokenizer_section is not None:
+        values["tokenizer"] = _joined(origin["tokenizer"], tokenizer_section)
+    return values
+
+
+def _joined(origin: Mapping[str, Any], section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file said of its tokenizer, with the artefacts' new names."""
+    joined = {**origin, **{k: v for k, v in section.items() if k != "dir" or "dir" not in origin}}
+    if "langs" in section:
+        joined["langs"] = {
+            language: _joined(origin["langs"][language], part)
+            for language, part in section["langs"].items()
+        }
+    return joined
+
+
+def _prefixed(key: str) -> bool:
+    return key.startswith(IGNORED_PREFIXES) or key.endswith("_ds")
+
+
+def _describes(origin: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer) -> bool:
+    characters = isinstance(tokenizer, CharTokenizer)
+    if bool(origin.get("tokenizer")) == characters:
+        return False
+    aggregate = isinstance(tokenizer, AggregateTokenizer)
+    if not characters and aggregate != (origin["tokenizer"].get("type") == "agg"):
+        return False
+    if aggregate and tuple(origin["tokenizer"]["langs"]) != tokenizer.languages:
+        return False
+    size = None if characters else len(tokenizer.pieces)
+    try:
+        translation = translate(origin, "origin", vocab_size=size)
+    except CheckpointError:
+        return False
+    same_labels = not characters or translation.labels == tokenizer.pieces
+    return translation.config == config and same_labels
+
+
+def _vocabularies(origin: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """Every place where NeMo keeps the list of pieces, brought up to date."""
+    pieces = list(tokenizer.pieces)
+    if "joint" not in origin:
+        return {"decoder": {**origin["decoder"], "vocabulary": pieces}}
+    out: dict[str, Any] = {
+        "labels": pieces,
+        "decoder": {**origin["decoder"], "vocab_size": len(pieces)},
+        "joint": {**origin["joint"], "num_classes": len(pieces), "vocabulary": pieces},
+    }
+    if "aux_ctc" in origin:
+        head = {**origin["aux_ctc"]["decoder"], "vocabulary": pieces}
+        out["aux_ctc"] = {**origin["aux_ctc"], "decoder": head}
+    return out
+
+
+def _fresh(
+    config: ModelConfig, tokenizer: Tokenizer, tokenizer_section: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    pieces = list(tokenizer.pieces)
+    width = _width(config)
+    values: dict[str, Any] = {"sample_rate": config.features.sample_rate}
+    for key in DATA_SECTIONS:
+        values[key] = _data_section(config, pieces, shuffle=key == "train_ds")
+    if config.transducer is not None:
+        values["model_defaults"] = _defaults(config, config.transducer, width)
+    if tokenizer_section is not None:
+        values["tokenizer"] = dict(tokenizer_section)
+    values["preprocessor"] = _preprocessor(config.features)
+    values["encoder"] = _encoder(config.encoder)
+    if config.transducer is None:
+        values["decoder"] = _ctc_decoder(pieces, width)
+        values["decoding"] = {"strategy": "greedy_batch"}
+    else:
+        values.update(_transducer(config.transducer, pieces))
+    if config.transducer is not None and config.ctc:
+        values["aux_ctc"] = {
+            "ctc_loss_weight": 0.3,
+            "use_cer": False,
+            "ctc_reduction": "mean_batch",
+            "decoder": _ctc_decoder(pieces, width),
+            "decoding": {"strategy": "greedy_batch"},
+        }
+    values["labels"] = pieces
+    family = _family(config, tokenizer)
+    values["target"] = f"nemo.collections.asr.models.{_MODELS[family]}.{family}"
+    values["nemo_version"] = NEMO_VERSION
+    return values
+
+
+def _family(config: ModelConfig, tokenizer: Tokenizer) -> str:
+    pieces = "" if isinstance(tokenizer, CharTokenizer) else "BPE"
+    if config.transducer is None:
+        return f"EncDecCTCModel{pieces}"
+    kind = "HybridRNNTCTC" if config.ctc else "RNNT"
+    family = f"EncDec{kind}{pieces}Model{'WithPrompt' if config.prompt else ''}"
+    if config.prompt and family not in PROMPT_CLASSES:
+        raise CheckpointError("NeMo has no prompted model on characters; it cannot be written")
+    return family
+
+
+def _width(config: ModelConfig) -> int:
+    encoder = config.encoder
+    if isinstance(encoder, JasperConfig):
+        return encoder.blocks[-1].filters
+    return encoder.feat_out if encoder.feat_out > 0 else encoder.d_model
+
+
+def _data_section(config: ModelConfig, pieces: list[str], *, shuffle: bool) -> dict[str, Any]:
+    return {
+        "manifest_filepath": None,
+        "sample_rate": config.features.sample_rate,
+        "labels": pieces,
+        "batch_size": 16,
+        "shuffle": shuffle,
+        "num_workers": 0,
+        "pin_memory": True,
+        "use_start_end_token": False,
+        "defer_setup": True,
+    }
+
+
+def _defaults(config: ModelConfig, transducer: TransducerConfig, width: int) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "enc_hidden": width,
+        "pred_hidden": transducer.predictor.hidden,
+        "joint_hidden": transducer.joint.hidden,
+    }
+    if config.prompt is not None:
+        values["initialize_prompt_feature"] = True
+        values["num_prompts"] = config.prompt.num_prompts
+        values["prompt_dictionary"] = dict(config.prompt.languages)
+    return values
+
+
+def _preprocessor(features: LogMelConfig) -> dict[str, Any]:
+    normalize: Any = features.normalize or "NA"
+    if isinstance(normalize, tuple):
+        normalize = {"fixed_mean": list(normalize[0]), "fixed_std": list(normalize[1])}
+    return {
+        "_target_": f"{_MODULES}.AudioToMelSpectrogramPreprocessor",
+        "sample_rate": features.sample_rate,
+        "normalize": normalize,
+        "window_size": _seconds(features.win_length, features.sample_rate),
+        "window_stride": _seconds(features.hop_length, features.sample_rate),
+        "window": "ones" if features.window == "none" else features.window,
+        "features": features.n_mels,
+        "n_fft": features.n_fft,
+        "preemph": features.preemphasis,
+        "lowfreq": features.fmin,
+        "highfreq": features.fmax,
+        "mel_norm": features.mel_norm,
+        "log": features.log,
+        "log_zero_guard_type": features.log_guard_type,
+        "log_zero_guard_value": features.log_guard,
+        "mag_power": features.mag_power,
+        "frame_splicing": features.frame_splicing,
+        "exact_pad": features.exact_pad,
+        "dither": features.dither,
+        "pad_to": features.pad_to,
+        "pad_value": features.pad_value,
+    }
+
+
+def _seconds(samples: int, rate: int) -> float:
+    """NeMo multiplies by the rate and cuts off: the quotient must not fall just below."""
+    seconds = samples / rate
+    return seconds if int(seconds * rate) == samples else math.nextafter(seconds, math.inf)
+
+
+def _encoder(encoder: ConformerConfig | JasperConfig) -> dict[str, Any]:
+    if isinstance(encoder, JasperConfig):
+        return _jasper(encoder)
+    values = {key: _listed(value) for key, value in asdict(encoder).items()}
+    contexts = values["att_context_size"]
+    values["att_context_size"] = contexts[0] if len(contexts) == 1 else contexts
+    return {"_target_": f"{_MODULES}.ConformerEncoder", **values, "pos_emb_max_len": 5000}
+
+
+def _jasper(encoder: JasperConfig) -> dict[str, Any]:
+    values = {key: value for key, value in asdict(encoder).items() if key != "blocks"}
+    blocks = [_jasper_block(block) for block in encoder.blocks]
+    return {"_target_": f"{_MODULES}.ConvASREncoder", **values, "jasper": blocks}
+
+
+def _jasper_block(block: JasperBlockConfig) -> dict[str, Any]:
+    values = asdict(block)
+    return {**values, **{key: [values[key]] for key in ("kernel", "stride", "dilation")}}
+
+
+def _ctc_decoder(pieces: list[str], width: int) -> dict[str, Any]:
+    return {
+        "_target_": f"{_MODULES}.ConvASRDecoder",
+        "feat_in": width,
+        "num_classes": len(pieces),
+        "vocabulary": pieces,
+    }
+
+
+def _transducer(transducer: TransducerConfig, pieces: list[str]) -> dict[str, Any]:
+    predictor, joint = transducer.predictor, transducer.joint
+    durations = list(transducer.durations)
+    decoder: dict[str, Any] = {
+        "_target_": f"{_MODULES}.RNNTDecoder",
+        "normalization_mode": predictor.normalization_mode,
+        "vocab_size": len(pieces),
+        "prednet": {
+            "pred_hidden": predictor.hidden,
+            "pred_rnn_layers": predictor.layers,
+            "dropout": predictor.dropout,
+        },
+    }
+    if predictor.kind == "stateless":
+        decoder["_target_"] = f"{_MODULES}.StatelessTransducerDecoder"
+        decoder["context_size"] = predictor.context_size
+    else:
+        decoder["blank_as_pad"] = predictor.blank_as_pad
+    if predictor.rnn_hidden:
+        decoder["prednet"]["rnn_hidden_size"] = predictor.rnn_hidden
+    decoding: dict[str, Any] = {
+        "strategy": "greedy_batch",
+        "greedy": {"max_symbols": transducer.max_symbols},
+        "beam": {"beam_size": 2, "return_best_hypothesis": False, "score_norm": True},
+    }
+    loss: dict[str, Any] = {"loss_name": "default"}
+    if durations:
+        decoding.update(model_type="tdt", durations=durations)
+        kwargs = {"fastemit_lambda": 0.0, "clamp": -1.0, "sigma": 0.02, "omega": 0.1}
+        loss = {"loss_name": "tdt", "tdt_kwargs": {**kwargs, "durations": durations}}
+    return {
+        "decoder": decoder,
+        "joint": {
+            "_target_": f"{_MODULES}.RNNTJoint",
+            "log_softmax": None,
+            "preserve_memory": False,
+            "fuse_loss_wer": False,
+            "jointnet": {
+                "joint_hidden": joint.hidden,
+                "activation": joint.activation,
+                "dropout": joint.dropout,
+                "encoder_hidden": joint.encoder_dim,
+                "pred_hidden": joint.predictor_dim,
+            },
+            "num_classes": len(pieces),
+            "num_extra_outputs": len(durations),
+            "vocabulary": pieces,
+        },
+        "decoding": decoding,
+        "loss": loss,
+    }
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+assert set(_MODELS) == set(CLASSES)
