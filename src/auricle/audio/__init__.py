@@ -1,0 +1,21 @@
+"""Sound in: any file that FFmpeg reads, bytes, streams and arrays become mono float32 at one rate.
+
+Reading is streamed, safe against files that name other files, and timed from the container's
+start. Knows nothing of features, models or manifests; PyAV is imported where it is first needed.
+"""
+
+from auricle.audio.containers import AUDIO_SUFFIXES, AudioInfo
+from auricle.audio.cutting import cut_at_silence
+from auricle.audio.reading import SAMPLE_RATE, blocks, probe, read
+from auricle.audio.resampling import resample
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "SAMPLE_RATE",
+    "AudioInfo",
+    "blocks",
+    "cut_at_silence",
+    "probe",
+    "read",
+    "resample",
+]

@@ -1,0 +1,157 @@
+"""Opening a media file with FFmpeg so that it can name no other file, and finding its sound.
+
+Three locks, any one of which would do: FFmpeg gets a file object without a usable name, only
+containers that hold their own sound are allowed, and every request to open something is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Never
+
+from auricle.audio.sources import Opened
+from auricle.errors import AudioError
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+# fmt: off
+AUDIO_SUFFIXES = frozenset({
+    ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi",
+    ".caf", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2",
+    ".mp3", ".mp4", ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rm",
+    ".sph", ".spx", ".ts", ".tta", ".vob", ".voc", ".w64", ".wav", ".weba", ".webm", ".wma",
+    ".wmv", ".wv",
+})
+# fmt: on
+"""Suffixes that a folder is searched for; a file given by name may have any."""
+
+MAX_CHANNELS = 256
+
+# FFmpeg's demuxers that read nothing but the file they are given. Playlists (hls, dash, concat,
+# sdp, imf), pictures, subtitles, devices and text art stay out, as does all of FFmpeg to come.
+_FORMATS = (
+    "aa,aac,ac3,ac4,act,aea,aiff,amr,amrnb,amrwb,apac,ape,aptx,asf,asf_o,ast,au,avi,avr,bonk,caf,"
+    "codec2,dsf,dss,dts,dtshd,dv,eac3,flac,flv,g722,g729,gsm,gxf,hca,iamf,iff,ilbc,ircam,kux,lc3,"
+    "loas,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nsv,nut,nuv,ogg,oma,osq,paf,"
+    "pvf,qcp,qoa,rka,rm,sbc,sds,shn,sln,sox,spdif,tak,truehd,tta,voc,vqf,w64,wav,wavarc,wsd,wtv,wv,"
+    "wve,xa,xwma"
+)
+# Where a header counts the samples. A WAV that was piped states a size of 2 or 4 GiB instead.
+_UNKNOWN_SIZE = 0x7F000000
+_COUNTED = ("wav", "w64", "flac", "aiff", "caf", "mov,mp4,m4a,3gp,3g2,mj2")
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<asx", b"<MPD", b"<smil", b"v=0")
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file says of its sound; `duration` is in seconds, None where the file does not say."""
+
+    duration: float | None
+    channels: int
+    sample_rate: int
+    codec: str
+
+
+@dataclass(frozen=True)
+class Track:
+    """The one audio stream of an open file that is read."""
+
+    name: str
+    container: InputContainer
+    stream: AudioStream
+
+    @property
+    def info(self) -> AudioInfo:
+        """What the header says."""
+        codec = self.stream.codec_context
+        return AudioInfo(self._duration(), codec.channels, codec.sample_rate, codec.name)
+
+    @property
+    def promised(self) -> float | None:
+        """Seconds of sound that the header counts; None where headers only estimate."""
+        form = self.container.format.name
+        alone = len(self.container.streams) == 1
+        if form not in _COUNTED and not (form.startswith("matroska") and alone):
+            return None
+        seconds = self._duration()
+        size = self.info.sample_rate * (seconds or 0.0) * 2
+        return None if form == "wav" and size >= _UNKNOWN_SIZE else seconds
+
+    def _duration(self) -> float | None:
+        if self.stream.duration is not None and self.stream.time_base is not None:
+            return float(self.stream.duration * self.stream.time_base)
+        return None if self.container.duration is None else self.container.duration / 1e6
+
+
+@contextmanager
+def opened_track(source: Opened) -> Iterator[Track]:
+    """Open the best audio stream of a file; the others are not even read.
+
+    Raises:
+        AudioError: Not a media file, a playlist, or one without sound.
+    """
+    import av
+
+    try:
+        container = av.open(
+            _Nameless(source.file),
+            mode="r",
+            container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
+            metadata_errors="replace",
+            io_open=_refuse,
+        )
+    except OSError as error:
+        if not isinstance(error, av.error.FFmpegError):
+            raise AudioError(f"{source.name}: cannot be read: {error.strerror}") from error
+        raise AudioError(_why_not_media(source)) from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise AudioError(_why_not_media(source)) from error
+    with container:
+        yield Track(source.name, container, _best_stream(container, source.name))
+
+
+def _best_stream(container: InputContainer, name: str) -> AudioStream:
+    from av.stream import Discard
+
+    if not container.streams.audio:
+        kinds = "video" if container.streams.video else "file"
+        raise AudioError(f"{name}: the {kinds} has no sound; give a file with an audio track")
+    best: Any = container.streams.best("audio") or container.streams.audio[0]
+    if best.codec_context is None or not best.codec_context.sample_rate:
+        raise AudioError(
+            f"{name}: its sound is in a format that FFmpeg does not know, or is damaged; "
+            "convert it to WAV or FLAC first"
+        )
+    for stream in container.streams:
+        if stream.index != best.index:
+            stream.discard = Discard.all
+    stream_: AudioStream = best
+    return stream_
+
+
+def _why_not_media(source: Opened) -> str:
+    source.file.seek(0)
+    head = source.file.read(1024)
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_PLAYLISTS) or b"<MPD" in head:
+        return f"{source.name}: is a playlist, which is not followed; give the files that it lists"
+    return (
+        f"{source.name}: not an audio or video file, or cut off before its sound; "
+        "check that it plays, or fetch it again"
+    )
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> Never:
+    raise PermissionError("a media file may not open another file")
+
+
+class _Nameless:
+    """A file without the name by which FFmpeg would guess a format or look for neighbours."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell

@@ -1,0 +1,184 @@
+"""From packets to mono sound that stands where its timestamps say.
+
+Gaps become silence, overlaps are dropped, a concatenation (a leap of the clock) is joined.
+The decoder has already trimmed encoder priming wherever the container states it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from auricle.audio.containers import MAX_CHANNELS, Track
+from auricle.errors import AudioError
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+
+Samples = npt.NDArray[np.float32]
+
+# Containers round timestamps (Matroska and FLV to 1 ms) and muxers jitter by a few more.
+# Below this, sound is taken as continuous; the least real loss is a packet of 20 ms.
+_JITTER = 0.015
+_LONGEST_OVERLAP = 1.0
+_LONGEST_GAP = 3600.0
+_MOST_SILENCE = 6 * 3600.0
+
+_WORTH_SEEKING = 30.0
+_PREROLL = 2.0
+_SEEK_EXACTLY = ("wav", "w64", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
+
+log = logging.getLogger("auricle")
+
+
+class Span(NamedTuple):
+    """Mono sound [S] at `rate`; `start` is seconds since the container's start."""
+
+    start: float
+    rate: int
+    samples: Samples
+
+
+def spans(track: Track, channel: int | None, start: float = 0.0) -> Iterator[Span]:
+    """The track's sound without holes, in order; each span begins where the last one ended.
+
+    The first span starts at 0, or anywhere before `start` where the container can seek exactly.
+
+    Raises:
+        AudioError: Nothing can be decoded, the channel is not there, or the timestamps ask for
+            hours of silence.
+    """
+    sought = _seek(track, start)
+    base: float | None = None
+    clock = silence = 0.0
+    for frame in _frames(track):
+        rate, samples = frame.sample_rate, _mono(frame, channel, track.name)
+        time = frame.time
+        if base is None:
+            base = _base(track, time or 0.0) if sought is None else sought
+            clock = 0.0 if sought is None or time is None else time - base
+        gap = 0.0 if time is None else time - base - clock
+        if not -_LONGEST_OVERLAP <= gap <= _LONGEST_GAP:
+            base += gap  # a leap of the clock: files joined end to end, and so is their sound
+        elif gap > _JITTER:
+            silence += gap
+            for quiet in _silence(clock, gap, rate, silence, track.name):
+                yield quiet
+                clock += len(quiet.samples) / rate
+        elif gap < -_JITTER:
+            samples = samples[round(-gap * rate) :]
+        if len(samples):
+            yield Span(clock, rate, samples)
+            clock += len(samples) / rate
+    if base is None:
+        raise AudioError(
+            f"{track.name}: holds no sound that can be decoded; check that it plays, "
+            "or convert it to WAV or FLAC first"
+        )
+
+
+def _frames(track: Track) -> Iterator[AudioFrame]:
+    """Decode the track; damaged packets are skipped, and said once."""
+    import av
+
+    damaged = 0
+    try:
+        for packet in track.container.demux(track.stream):
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                damaged += 1
+    except av.error.FFmpegError:
+        damaged += 1
+    except OSError as error:
+        raise AudioError(f"{track.name}: reading failed: {error.strerror or error}") from error
+    if damaged:
+        log.warning("%s: %d damaged packets skipped", track.name, damaged)
+
+
+def _mono(frame: AudioFrame, channel: int | None, name: str) -> Samples:
+    """The mean of the frame's channels, or one of them, as float32 in [-1, 1]."""
+    count = frame.layout.nb_channels
+    check_channels(count, channel, name)
+    try:
+        data: npt.NDArray[Any] = frame.to_ndarray()
+    except ValueError as error:
+        raise AudioError(f"{name}: {error}; convert it to 16-bit WAV or FLAC first") from error
+    if not frame.format.is_planar:
+        data = data.reshape(-1, count).T  # [1, S*C] -> [C, S]
+    return to_mono(data, channel)
+
+
+def check_channels(count: int, channel: int | None, name: str) -> None:
+    """Refuse a channel that is not there, and a count that is no recording's.
+
+    Raises:
+        AudioError: `channel` is not below `count`, or `count` is absurd.
+    """
+    if count > MAX_CHANNELS:
+        raise AudioError(f"{name}: has {count} channels; at most {MAX_CHANNELS} can be read")
+    if channel is not None and not 0 <= channel < count:
+        there = "only channel 0" if count == 1 else f"channels 0 to {count - 1}"
+        raise AudioError(f"{name}: has no channel {channel}; it has {there}")
+
+
+def to_mono(data: npt.NDArray[Any], channel: int | None) -> Samples:
+    """Mix [C, S] of any PCM type down to float32 [S]; integers are scaled by their full range."""
+    mono: Samples
+    if channel is not None or len(data) == 1:
+        mono = np.asarray(data[channel or 0], np.float32)
+    else:
+        mono = data.mean(axis=0, dtype=np.float32)
+    if data.dtype.kind == "u":
+        mono -= 128.0
+    if data.dtype.kind in "iu":
+        mono *= np.float32(2.0 ** (1 - 8 * data.dtype.itemsize))
+    return mono
+
+
+def _base(track: Track, first: float) -> float:
+    """The container's start in its own clock: where the earliest of sound and picture begins.
+
+    The container's `start_time` would count encoder priming, which nobody hears.
+    """
+    starts = [
+        float(stream.start_time * stream.time_base)
+        for stream in (*track.container.streams.video, *track.container.streams.audio)
+        if stream.index != track.stream.index
+        and stream.start_time is not None
+        and stream.time_base is not None
+        and not stream.disposition & stream.disposition.attached_pic
+    ]
+    return min([first, *starts])
+
+
+def _seek(track: Track, start: float) -> float | None:
+    """Go to a little before `start` if that saves work; the clock's base if so, else None."""
+    if start < _WORTH_SEEKING or track.container.format.name not in _SEEK_EXACTLY:
+        return None
+    stream = track.stream
+    first = 0.0
+    if stream.start_time is not None and stream.time_base is not None:
+        first = float(stream.start_time * stream.time_base)
+    base = _base(track, first)
+    track.container.seek(int((base + start - _PREROLL) * 1e6))
+    return base
+
+
+def _silence(start: float, seconds: float, rate: int, total: float, name: str) -> Iterator[Span]:
+    """Silence in pieces, so that an hour of it never stands in memory at the source's rate."""
+    if total > _MOST_SILENCE:
+        raise AudioError(
+            f"{name}: its timestamps leave more than {_MOST_SILENCE / 3600:.0f} hours without "
+            "sound; they are damaged, so rewrite the file (to WAV or FLAC) first"
+        )
+    left = round(seconds * rate)
+    while left > 0:
+        count = min(left, 10 * rate)
+        yield Span(start, rate, np.zeros(count, np.float32))
+        start += count / rate
+        left -= count
