@@ -15,7 +15,6 @@ from typing import Protocol
 
 from auricle.errors import ConfigError
 
-Break = int
 _SENTENCE_END = tuple(".?!…。？！।؟")
 _CLAUSE_END = tuple(",;:，、；：،–—")
 _CLOSING = "\"'”’»)]}」』"
@@ -32,13 +31,13 @@ class Spoken(Protocol):
     def start(self) -> float: ...  # noqa: D102
     @property
     def end(self) -> float: ...  # noqa: D102
-    @property
-    def speaker(self) -> str | None: ...  # noqa: D102
 
 
 class Passage(Spoken, Protocol):
     """A segment: a stretch of speech, with its words where they are known."""
 
+    @property
+    def speaker(self) -> str | None: ...  # noqa: D102
     @property
     def words(self) -> Sequence[Spoken]: ...  # noqa: D102
 
@@ -174,7 +173,7 @@ class _Layout:
 
 def _cheapest(count: int, cost: Callable[[int, int], float | None]) -> list[tuple[int, int]]:
     """Cut 0..count into spans of the least summed cost; `cost` None says a span is too long."""
-    best: list[tuple[float, Break]] = [(0.0, 0)]
+    best: list[tuple[float, int]] = [(0.0, 0)]
     for j in range(1, count + 1):
         choices = []
         for i in range(j - 1, -1, -1):
@@ -246,14 +245,9 @@ def _guessed_words(passage: Passage) -> list[Piece]:
     for text in texts:
         edges.append(edges[-1] + len(text))
     return [
-        _Guess(t, passage.start + rate * a, passage.start + rate * b)
+        Piece(t, passage.start + rate * a, passage.start + rate * b)
         for t, (a, b) in zip(texts, pairwise(edges), strict=True)
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Guess(Piece):
-    speaker: str | None = None
 
 
 def _narrow(piece: Piece, width: int) -> Iterator[Piece]:
