@@ -26,6 +26,7 @@ haw Hawaiian, ln Lingala, ha Hausa, ba Bashkir, jw Javanese, su Sundanese, yue C
 LANGUAGES: dict[str, str] = {
     code: name for code, _, name in (e.strip().partition(" ") for e in _TABLE.split(","))
 }
+SPACELESS = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # written without spaces
 _CODES = {name.lower(): code for code, name in LANGUAGES.items()}
 
 
@@ -45,9 +46,10 @@ def language_code(language: str, known: Collection[str], model: str) -> str:
             "or use a multilingual Whisper"
         )
     names = [spelling for c in known for spelling in (c, LANGUAGES[c].lower())]
-    near = get_close_matches(asked, names, n=1, cutoff=0.5)
+    near = get_close_matches(asked, names, n=5, cutoff=0.5)
     if near:
-        best = _CODES.get(near[0], near[0])
+        nearest = min(near, key=lambda spelling: spelling[0] != asked[0])
+        best = _CODES.get(nearest, nearest)
         hint = f"did you mean {best!r} ({LANGUAGES[best]})?"
     else:
         hint = "use one of " + ", ".join(sorted(known))
