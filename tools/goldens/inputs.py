@@ -99,11 +99,20 @@ def sentencepiece_folder(
 
 
 def wordpiece_folder(folder: Path) -> Path:
-    """A BERT-style vocabulary: specials, letters, continuations, and a few whole words."""
+    """A BERT-style vocabulary: specials, letters, continuations, and a few whole words.
+
+    NeMo asks the hub for `bert-base-cased` whatever the vocabulary; a folder of that name in the
+    working directory answers instead.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     letters = sorted(set(ENGLISH.lower()) - set(" \n"))
     words = ["the", "and", "to", "in", "tea", "sea", "road", "light", "##ing", "##er", "##ed"]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
     pieces += [f"##{c}" for c in letters if c.isalpha()] + words
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    stand_in = Path("bert-base-cased")
+    stand_in.mkdir(exist_ok=True)
+    (stand_in / "config.json").write_text('{"model_type": "bert"}')
+    (stand_in / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    for place in (folder, stand_in):
+        (place / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     return folder

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from goldens.nemo_record import encode, transducer_hypotheses
 
 Config = dict[str, Any]
-WINDOW = {25: 0.025, 20: 0.02}
 CHARACTERS = [" ", *"abcdefghijklmnopqrstuvwxyz", "'", ".", ",", "?"]
 
 
@@ -44,10 +43,10 @@ def conformer(mels: int = 80, **changes: Any) -> Config:
         "feat_in": mels,
         "feat_out": -1,
         "n_layers": 2,
-        "d_model": 32,
+        "d_model": 24,
         "subsampling": "dw_striding",
         "subsampling_factor": 8,
-        "subsampling_conv_channels": 16,
+        "subsampling_conv_channels": 8,
         "causal_downsampling": False,
         "ff_expansion_factor": 2,
         "self_attention_model": "rel_pos",
@@ -221,12 +220,12 @@ def build(config: Config, seed: int) -> Any:
 
 
 @torch.no_grad()
-def enliven(model: Any, clips: Sequence[np.ndarray]) -> None:
+def enliven(model: Any, clips: Sequence[np.ndarray], prompt: int | None = None) -> None:
     """Centre and scale the heads' inputs, so that a random model's output varies with time.
 
     Untouched, a random encoder differs little from frame to frame, and one token wins everywhere.
     """
-    encodings = torch.cat([encode(model, [clip])[2][0] for clip in clips], dim=1).T  # [N, D]
+    encodings = torch.cat([encode(model, [clip], prompt)[2][0] for clip in clips], dim=1).T  # [N, D]
     for head in (getattr(model, "ctc_decoder", None), getattr(model, "decoder", None)):
         if hasattr(head, "decoder_layers"):
             _whiten(head.decoder_layers[0], encodings, 2.5)
@@ -239,10 +238,34 @@ def enliven(model: Any, clips: Sequence[np.ndarray]) -> None:
     predictions = model.decoder.predict(tokens, state=None, add_sos=True)[0].flatten(0, 1)
     _whiten(model.joint.enc, encodings, 1.5)
     _whiten(model.joint.pred, predictions, 1.5)
-    frames = encodings[torch.randint(0, len(encodings), (512,), generator=generator)]
-    past = predictions[torch.randint(0, len(predictions), (512,), generator=generator)]
-    hidden = model.joint.joint_net[:-1](model.joint.enc(frames) + model.joint.pred(past))
-    _whiten(model.joint.joint_net[-1], hidden, 3.0)
+    frames = encodings[torch.randint(0, len(encodings), (64,), generator=generator)]
+    past = predictions[torch.randint(0, len(predictions), (64,), generator=generator)]
+    sums = model.joint.enc(frames)[:, None] + model.joint.pred(past)  # [64, 64, J]
+    _entangle(model.joint.joint_net[-1], model.joint.joint_net[:-1](sums), 3.0)
+
+
+def _entangle(layer: Any, hidden: torch.Tensor, gain: float) -> None:
+    """Random weights on what depends on frame and history together. `hidden` [F, H, J]
+
+    With effects of the frame alone or the history alone, a random transducer either repeats
+    itself up to max_symbols or falls silent for good.
+    """
+    mean = hidden.mean((0, 1))
+    by_frame = hidden.mean(1, keepdim=True) - mean
+    by_history = hidden.mean(0, keepdim=True) - mean
+    joint = (hidden - mean - by_frame - by_history).flatten(0, 1)  # [F*H, J]
+    alone = torch.cat([by_frame.flatten(0, 1), by_history.flatten(0, 1)])
+    noise = alone.T @ alone / len(alone)
+    signal = joint.T @ joint / len(joint)
+    ridge = 1e-2 * signal.diagonal().mean() * torch.eye(len(noise))
+    lower = torch.linalg.inv(torch.linalg.cholesky(noise + ridge))
+    _, axes = torch.linalg.eigh(lower @ signal @ lower.T)
+    directions = lower.T @ axes[:, -8:]  # [J, 8], the most entangled ones
+    directions = directions / (joint @ directions).std(0)
+    generator = torch.Generator().manual_seed(layer.weight.shape[0])
+    mix = torch.randn(layer.weight.shape[0], 8, generator=generator) * gain / 8**0.5
+    layer.weight.data.copy_(mix @ directions.T)
+    layer.bias.data.copy_(-layer.weight @ mean)
 
 
 def _whiten(layer: Any, inputs: torch.Tensor, gain: float, components: int = 10) -> None:
@@ -261,15 +284,13 @@ def _whiten(layer: Any, inputs: torch.Tensor, gain: float, components: int = 10)
     layer.bias.data.copy_(-matrix @ mean)
 
 
-def calibrate(
-    model: Any, clips: Sequence[np.ndarray], low: float = 2.5, high: float = 5.0
-) -> float:
-    """Move the blank's bias until the greedy transducer emits `low`..`high` tokens a second."""
+def calibrate(model: Any, clips: Sequence[np.ndarray], prompt: int | None = None) -> float:
+    """Move the blank's bias until the greedy transducer emits 2.5 to 5 tokens a second."""
     linear = model.joint.joint_net[-1]
     blanks = _blank_rows(model)
     start = linear.bias.data[blanks].clone()
     seconds = sum(len(c) for c in clips) / 16000
-    encoded = [encode(model, [clip]) for clip in clips]
+    encoded = [encode(model, [clip], prompt) for clip in clips]
 
     def rate(offset: float) -> float:
         linear.bias.data[blanks] = start + offset
@@ -280,9 +301,9 @@ def calibrate(
     for _ in range(24):
         middle = (below + above) / 2
         found = rate(middle)
-        if low <= found <= high:
+        if 2.5 <= found <= 5.0:
             return found
-        below, above = (middle, above) if found > high else (below, middle)
+        below, above = (middle, above) if found > 5.0 else (below, middle)
     return found
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from omegaconf import OmegaConf, open_dict
 
 Arrays = dict[str, np.ndarray]
 Encoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+SAMPLE_RATE = 16000
 PROBE_TOKENS = (1, 5, 9, 2, 7)
 CONFIDENCES = {
     "max_prob": {"name": "max_prob", "alpha": 1.0},
@@ -70,6 +74,10 @@ def record(
 
     `features_of` names the clips whose features are kept; they are the largest arrays by far.
     """
+    if model.cfg.decoding.get("durations"):
+        with open_dict(model.cfg.decoding):
+            model.cfg.decoding.tdt_include_token_duration = True
+        model.change_decoding_strategy(model.cfg.decoding, verbose=False)
     index = model.cfg.model_defaults.prompt_dictionary[prompt] if prompt else None
     arrays: Arrays = {}
     results: dict[str, Any] = {
@@ -103,10 +111,23 @@ def record(
 
 
 @torch.no_grad()
-def transcribed(model: Any, audio: Sequence[Any], prompt: str | None = None) -> list[Any]:
-    """What `transcribe(timestamps=True)` says of each file, without its logits."""
-    extra = {"target_lang": prompt} if prompt else {}
-    hyps = model.transcribe(list(audio), batch_size=1, timestamps=True, verbose=False, **extra)
+def transcribed(model: Any, audio: Sequence[str], language: str | None = None) -> list[Any]:
+    """What `transcribe(timestamps=True)` says of each file, without its logits.
+
+    Files are given by a manifest, the only way to tell NeMo a file's language.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Path(folder) / "files.json"
+        has_pieces = hasattr(model, "tokenizer")
+        # without `langID`, NeMo 3.0.0 tosses a coin between the language and "auto"
+        common = {"duration": 100000, "text": "", "lang": language or "en", "prompt_mode": "langID"}
+        lines = [json.dumps({"audio_filepath": path, **common}) for path in audio]
+        manifest.write_text("\n".join(lines) + "\n")
+        # NeMo 3.0.0 cannot build the words of an aggregate tokenizer
+        timed = not hasattr(model.tokenizer, "tokenizers_dict") if has_pieces else True
+        hyps = model.transcribe(
+            str(manifest), batch_size=1, timestamps=timed, return_hypotheses=True, verbose=False
+        )
     model.eval()
     kept = []
     for hyp in hyps:
@@ -114,8 +135,83 @@ def transcribed(model: Any, audio: Sequence[Any], prompt: str | None = None) -> 
         if not hasattr(model, "joint"):
             plain.pop("y_sequence")  # the whole matrix of log-probabilities
         plain["timestamp"] = _jsonable(hyp.timestamp)
+        if isinstance(hyp.timestamp, Mapping):
+            kinds = ("timestep", "char", "word", "segment")
+            plain["timestamp"] = {kind: _jsonable(hyp.timestamp[kind]) for kind in kinds}
         kept.append(plain)
     return kept
+
+
+@torch.no_grad()
+def other_contexts(model: Any, clips: Mapping[str, np.ndarray]) -> Arrays:
+    """The offline encodings of a multi-lookahead model under each of its masks, by `s_L_R`."""
+    contexts = getattr(model.encoder, "att_context_size_all", [])
+    if len(contexts) < 2:
+        return {}
+    arrays: Arrays = {}
+    for left, right in contexts:
+        model.encoder.set_default_att_context_size([left, right])
+        for name, clip in clips.items():
+            encoded = encode(model, [clip])[2]
+            arrays[f"s_{left}_{right}/offline/{name}/enc"] = encoded.numpy()
+    return arrays
+
+
+def is_lively(
+    model: Any, clips: Sequence[np.ndarray], prompt: int | None = None, run: int = 0
+) -> bool:
+    """Tokens at several frames and of several kinds, and `run` or more at one frame."""
+    longest = 0
+    for clip in clips:
+        _, _, encoded, lengths = encode(model, [clip], prompt)
+        if not hasattr(model, "joint"):
+            best = ctc_hypotheses(model, encoded, lengths)[0].argmax(-1)
+            if len(best.unique()) < 5:
+                return False
+            continue
+        hyp = transducer_hypotheses(model, encoded, lengths)[0]
+        runs = Counter(_jsonable(hyp.timestamp)).values()
+        longest = max(longest, *runs, 0)
+        wanted = int(len(clip) / SAMPLE_RATE)  # one frame with tokens a second, at the least
+        if len(set(_jsonable(hyp.timestamp))) < wanted or len(set(_jsonable(hyp.y_sequence))) < 2:
+            return False
+    return run <= longest < 25
+
+
+@torch.no_grad()
+def is_steady(model: Any, clips: Sequence[np.ndarray], prompt: int | None = None) -> bool:
+    """Whether encodings that are wrong by 1e-4 of their largest value give the same tokens."""
+    generator = torch.Generator().manual_seed(0)
+    for clip in clips:
+        _, _, encoded, lengths = encode(model, [clip], prompt)
+        expected = _decoded(model, encoded, lengths)
+        for _ in range(4):
+            noise = torch.randn(encoded.shape, generator=generator)
+            if _decoded(model, encoded + 3e-5 * encoded.abs().max() * noise, lengths) != expected:
+                return False
+    return True
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """One line that shows how lively the recorded transducer is."""
+    shown = []
+    for name in results["inputs"]:
+        hyp = results[name].get("rnnt") or results[name].get("ctc")
+        seconds = results[name]["n_samples"] / SAMPLE_RATE
+        count = len(hyp.get("y_sequence") or hyp["text"])
+        shown.append(f"{name}: {count / seconds:.1f}/s {hyp['text']!r}")
+    return "; ".join(shown)
+
+
+def _decoded(model: Any, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Any]:
+    out: list[Any] = []
+    if hasattr(model, "ctc_decoder") or not hasattr(model, "joint"):
+        out.append(ctc_hypotheses(model, encoded, lengths)[0].argmax(-1).tolist())
+    if hasattr(model, "joint"):
+        hyp = transducer_hypotheses(model, encoded, lengths)[0]
+        parts = (hyp.y_sequence, hyp.timestamp, hyp.token_duration)
+        out.extend(_jsonable(part) for part in parts)
+    return out
 
 
 def _heads(
@@ -158,11 +254,11 @@ def _probes(model: Any, encoded: np.ndarray, name: str) -> Arrays:
     return arrays
 
 
-def _confidence_config(method: str) -> dict[str, Any]:
+def _confidence_config(method: str, words: bool) -> dict[str, Any]:
     return {
         "preserve_frame_confidence": False,
         "preserve_token_confidence": True,
-        "preserve_word_confidence": True,
+        "preserve_word_confidence": words,
         "exclude_blank": True,
         "aggregation": "min",
         "method_cfg": CONFIDENCES[method],
@@ -170,27 +266,32 @@ def _confidence_config(method: str) -> dict[str, Any]:
 
 
 def _rnnt_confidence(model: Any, method: str, encoded: Any, lengths: Any) -> dict[str, Any]:
-    config = _with_confidence(model.cfg.decoding, method)
-    decoding = _rebuilt(model.decoding, config, model, decoder=model.decoder, joint=model.joint)
-    hyp = decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=True)[0]
-    return _confidences(hyp)
+    def run(words: bool) -> Any:
+        config = _with_confidence(model.cfg.decoding, method, words)
+        decoding = _rebuilt(model.decoding, config, model, decoder=model.decoder, joint=model.joint)
+        return decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=True)
+
+    return _confidences(run)
 
 
 def _ctc_confidence(model: Any, method: str, scores: Any, lengths: Any) -> dict[str, Any]:
     hybrid = hasattr(model, "ctc_decoder")
     section = model.cfg.aux_ctc.decoding if hybrid else model.cfg.decoding
-    config = _with_confidence(section, method)
-    with open_dict(config):
-        config.compute_timestamps = True
-    decoding = _rebuilt(model.ctc_decoding if hybrid else model.decoding, config, model)
-    hyp = decoding.ctc_decoder_predictions_tensor(scores, lengths, return_hypotheses=True)[0]
-    return _confidences(hyp)
+
+    def run(words: bool) -> Any:
+        config = _with_confidence(section, method, words)
+        with open_dict(config):
+            config.compute_timestamps = True
+        decoding = _rebuilt(model.ctc_decoding if hybrid else model.decoding, config, model)
+        return decoding.ctc_decoder_predictions_tensor(scores, lengths, return_hypotheses=True)
+
+    return _confidences(run)
 
 
-def _with_confidence(section: Any, method: str) -> Any:
+def _with_confidence(section: Any, method: str, words: bool) -> Any:
     config = OmegaConf.create(OmegaConf.to_container(section, resolve=True))
     with open_dict(config):
-        config.confidence_cfg = _confidence_config(method)
+        config.confidence_cfg = _confidence_config(method, words)
     return config
 
 
@@ -206,11 +307,17 @@ def _vocabulary(model: Any) -> Any:
     return (model.ctc_decoder if hasattr(model, "ctc_decoder") else model.decoder).vocabulary
 
 
-def _confidences(hyp: Any) -> dict[str, Any]:
-    def floats(values: Any) -> list[float]:
-        return [float(v) for v in values] if values is not None else []
-
-    return {"token": floats(hyp.token_confidence), "word": floats(hyp.word_confidence)}
+def _confidences(run: Callable[[bool], list[Any]]) -> dict[str, Any]:
+    """Token and word confidences; NeMo 3.0.0 fails on words in some models, on both in others."""
+    try:
+        hyp = run(True)[0]
+    except (RuntimeError, TypeError, IndexError):
+        try:
+            hyp = run(False)[0]
+        except IndexError:
+            return {}
+    found = {"token": hyp.token_confidence, "word": hyp.word_confidence}
+    return {key: [float(v) for v in values] for key, values in found.items() if values is not None}
 
 
 def _plain(hyp: Any) -> dict[str, Any]:

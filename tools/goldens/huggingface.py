@@ -1,0 +1,3 @@
+"""Tiny Transformers checkpoints (placeholder)."""
+
+GOLDENS: dict = {}
