@@ -1,0 +1,198 @@
+"""NeMo-style manifests: one JSON object a line, naming a recording and what is said in it.
+
+`.json` or `.jsonl`, optionally gzipped. Rows are read and written one by one, so that a manifest
+may be larger than memory. Whether the recordings exist is not looked at here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from auricle.errors import ManifestError
+
+_SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recording, or the stretch of it from `offset` for `duration` seconds.
+
+    `data` is the whole row as it stands in the file, keys that Auricle does not know included;
+    `path` is its `audio_filepath`, taken from the manifest's folder.
+    """
+
+    path: Path
+    duration: float | None = None
+    text: str | None = None
+    offset: float = 0.0
+    language: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def is_manifest(path: str | Path) -> bool:
+    """Whether a file's name is that of a manifest."""
+    return Path(path).name.lower().endswith(_SUFFIXES)
+
+
+def read(path: str | Path) -> Iterator[Row]:
+    """The rows of a manifest, in order; empty lines are passed over.
+
+    Raises:
+        ManifestError: No such file, or a row that cannot be read; it names the file and the line
+            and comes when that row is reached.
+    """
+    path = Path(path)
+    folder, number = path.parent, 0
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
+                    yield _row(text, folder)
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such manifest; check the path") from None
+    except _RowError as error:
+        raise ManifestError(f"{path}, line {number}: {error}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path}, line {number}: not UTF-8; save it as UTF-8") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ManifestError(f"{path}, line {number + 1}: damaged gzip: {error}") from error
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def write(path: str | Path, rows: Iterable[Row | Mapping[str, Any]]) -> int:
+    """Write rows as they come; the file appears whole or not at all.
+
+    A mapping is written as it is. A `Row` is written as its `data` with its fields over it, its
+    path relative where it lies below the manifest's folder. Gzip files are reproducible.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ManifestError: A row that is not JSON, or that names no recording.
+        OSError: The disk is full, or the folder missing or read-only.
+    """
+    path = Path(path)
+    beside = path.with_name(f".auricle-{secrets.token_hex(8)}.tmp")
+    number = 0
+    try:
+        with beside.open("xb") as raw:
+            with ExitStack() as stack:
+                file: IO[bytes] | gzip.GzipFile = raw
+                if path.suffix.lower() == ".gz":
+                    file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+                for row in rows:
+                    number += 1
+                    file.write(_line(row, path))
+            raw.flush()
+            os.fsync(raw.fileno())
+        beside.replace(path)
+    except _RowError as error:
+        raise ManifestError(f"{path}, line {number}: {error}") from None
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+    return number
+
+
+class _RowError(Exception):
+    """What is wrong with a row; `read` and `write` add where."""
+
+
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rb")
+    return path.open("rb")
+
+
+def _row(line: str, folder: Path) -> Row:
+    try:
+        data = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        one = (
+            ""
+            if line.startswith("{") and line.endswith("}")
+            else "; put one JSON object on each line"
+        )
+        raise _RowError(f"not JSON ({error}){one}") from None
+    if not isinstance(data, dict):
+        raise _RowError(f"a {type(data).__name__}, not an object; put one JSON object on each line")
+    name = data.get("audio_filepath")
+    if not isinstance(name, str) or not name:
+        raise _RowError(f"needs audio_filepath, the recording's path, got {name!r}")
+    return Row(
+        path=folder / Path(name).expanduser(),
+        duration=_seconds(data, "duration") or None,  # 0 is what tools write for "not measured"
+        text=_string(data, "text"),
+        offset=_seconds(data, "offset") or 0.0,
+        language=_string(data, "lang"),
+        data=data,
+    )
+
+
+def _seconds(data: Mapping[str, Any], key: str) -> float | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise _RowError(f"{key} must be 0 or more seconds, got {value!r}")
+    return float(value)
+
+
+def _string(data: Mapping[str, Any], key: str) -> str | None:
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise _RowError(f"{key} must be a string, got {value!r}")
+    return value
+
+
+def _line(row: Row | Mapping[str, Any], manifest: Path) -> bytes:
+    data = _fields(row, manifest) if isinstance(row, Row) else row
+    if not data.get("audio_filepath"):
+        raise _RowError("needs audio_filepath, the recording's path")
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=_plain)
+        return text.encode("utf-8") + b"\n"
+    except (TypeError, ValueError) as error:
+        raise _RowError(f"cannot be written as JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know but rows often hold: paths, and NumPy's numbers."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} is not JSON")
+
+
+def _fields(row: Row, manifest: Path) -> dict[str, Any]:
+    path, folder = _absolute(row.path), _absolute(manifest.parent)
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    known = {
+        "duration": row.duration,
+        "text": row.text,
+        "offset": row.offset or None,
+        "lang": row.language,
+    }
+    said = {key: value for key, value in known.items() if value is not None}
+    return {**row.data, "audio_filepath": name, **said}
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..`, and unlike `resolve` without following links: rows keep the names they had."""
+    return Path(os.path.normpath(path.absolute()))
