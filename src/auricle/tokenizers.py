@@ -1,6 +1,6 @@
 """Text to token ids and back, one class per kind of vocabulary.
 
-`decode` gives what the reference toolkit's own detokeniser gives for the same ids, `<unk>` included.
+`decode` gives what the reference's own detokeniser gives for the same ids, `<unk>` included.
 A tokenizer never counts the blank: `len(pieces)` is the vocabulary size, and the blank is the id
 after it. Knows nothing of models or folders; `spec` and `files()` are all that must be stored.
 """

@@ -77,7 +77,7 @@ def _skeleton(checkpoint: Checkpoint) -> ASR:
         with torch.device("meta"):
             return ASR(checkpoint.config)
     except ConfigError as error:
-        raise CheckpointError(f"{checkpoint.name}: {error}; the configuration is not valid") from None
+        raise CheckpointError(f"{checkpoint.name}: {error}; it cannot be built") from None
 
 
 def _check(checkpoint: Checkpoint, model: ASR) -> None:

@@ -138,6 +138,6 @@ def write_safetensors(
 def _read(path: Path) -> bytes:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; fetch the checkpoint again")
-    if path.suffix == ".json" and path.name != "tokenizer.json" and path.stat().st_size > MAX_CONFIG:
+    if path.name in (CONFIG, ORIGIN) and path.stat().st_size > MAX_CONFIG:
         raise CheckpointError(f"{path} is too large for what it is; do not use it")
     return path.read_bytes()

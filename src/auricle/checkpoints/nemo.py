@@ -52,7 +52,8 @@ def save_nemo(checkpoint: Checkpoint, path: Path) -> None:
     """
     check(checkpoint)
     section, artefacts = write_tokenizer(checkpoint.tokenizer)
-    values = compose(checkpoint.config, checkpoint.tokenizer, section, checkpoint.origin.get("nemo"))
+    origin = checkpoint.origin.get("nemo")
+    values = compose(checkpoint.config, checkpoint.tokenizer, section, origin)
     state = to_nemo(checkpoint.tensors, checkpoint.config)
     predictor = checkpoint.config.transducer and checkpoint.config.transducer.predictor
     if predictor and not predictor.blank_as_pad:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -151,7 +151,7 @@ def write_archive(
             _pad(file)
         start = file.tell()
         file.write(bytes(BLOCK))  # the header's place: the size is known once torch has written
-        torch.save(dict(weights), _Forward(file))
+        torch.save(dict(weights), cast(BinaryIO, _Forward(file)))
         size = file.tell() - start - BLOCK
         _pad(file)
         file.write(bytes(2 * BLOCK))
@@ -285,7 +285,7 @@ def _gunzipped(path: Path) -> Iterator[BinaryIO]:
 
 
 def _load(member: _Member) -> Any:
-    file = _Slice(member)
+    file = cast(BinaryIO, _Slice(member))
     if file.read(2) != b"PK":  # the form before torch 1.6
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -296,7 +296,7 @@ def _load(member: _Member) -> Any:
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _check_zip(file: _Slice, size: int) -> bool:
+def _check_zip(file: BinaryIO, size: int) -> bool:
     """Refuse what would swell while reading; tell whether the bytes are in this machine's order."""
     file.seek(0)
     with zipfile.ZipFile(file) as archive:
@@ -314,7 +314,7 @@ def _load_mapped(member: _Member) -> Any:
     torch maps only files that are a zip from the first byte on. Loading to `meta` runs the same
     careful unpickler, reads no data, and leaves each storage's place in the zip.
     """
-    file = _Slice(member)
+    file = cast(BinaryIO, _Slice(member))
     state = torch.load(file, map_location="meta", weights_only=True)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         return state  # the caller refuses it
@@ -330,7 +330,7 @@ def _load_mapped(member: _Member) -> Any:
         if stop > end:
             raise ValueError(f"{key} reaches past the end of the file")
         view = torch.empty(0, dtype=tensor.dtype)
-        bound[key] = view.set_(  # type: ignore[call-overload]
+        bound[key] = view.set_(
             whole[start:stop], tensor.storage_offset(), tensor.size(), tensor.stride()
         )
     return bound

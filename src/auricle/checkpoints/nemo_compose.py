@@ -62,7 +62,7 @@ def compose(
         return fresh
     if not _describes(origin, config, tokenizer):
         kept = {k: v for k, v in origin.items() if k in IGNORED_ROOT or _prefixed(k)}
-        return {**kept, **{k: v for k, v in fresh.items() if not (k in kept and kept[k])}}
+        return {**kept, **{k: v for k, v in fresh.items() if not kept.get(k)}}
     values = {**origin, **_vocabularies(origin, tokenizer)}
     for key in (*DATA_SECTIONS[1:], "target", "nemo_version"):
         values[key] = values.get(key) or fresh[key]

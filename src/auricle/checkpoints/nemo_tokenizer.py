@@ -8,11 +8,13 @@ from typing import Any
 
 from auricle.checkpoints.nemo_archive import NemoArchive
 from auricle.checkpoints.sections import Section
+from auricle.checkpoints.tokenizer_json import to_sentencepiece
 from auricle.errors import CheckpointError
 from auricle.tokenizers import (
     SPACE,
     AggregateTokenizer,
     CharTokenizer,
+    HFTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     WordPieceTokenizer,
@@ -84,9 +86,9 @@ def write_tokenizer(tokenizer: Tokenizer) -> tuple[dict[str, Any] | None, dict[s
                 "spe_tokenizer_vocab": ("tokenizer.vocab", _vocab_with_scores(tokenizer)),
             },
         )
-    raise CheckpointError(
-        "NeMo needs a sentencepiece or WordPiece vocabulary, and this tokenizer has neither form"
-    )
+    if isinstance(tokenizer, HFTokenizer):
+        return write_tokenizer(to_sentencepiece(tokenizer))
+    raise CheckpointError(f"a {tokenizer.spec['kind']} tokenizer has no form in NeMo")
 
 
 def _read_aggregate(section: Section, archive: NemoArchive) -> AggregateTokenizer:

@@ -93,7 +93,7 @@ def write_yaml(values: Mapping[str, Any]) -> bytes:
 
 
 def _check_depth(content: bytes, where: str) -> None:
-    """Before anything is built: libyaml builds by recursion in C, and crashes where Python raises."""
+    """Before anything is built: libyaml builds by recursion in C and crashes."""
     depth = 0
     for event in yaml.parse(content, Loader=_OmegaLoader):
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):

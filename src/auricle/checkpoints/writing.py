@@ -20,15 +20,16 @@ def file_beside(path: Path) -> Iterator[BinaryIO]:
     """A file to write; at the end of the block it takes the place of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = Path(name)
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's own mode would shut other users out
-        os.replace(name, path)
+        part.chmod(0o666 & ~_umask())  # mkstemp's own mode would shut other users out
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -50,8 +51,8 @@ def folder_beside(path: Path) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         if path.exists():
-            os.replace(path, room / "old")
-        os.replace(fresh, path)
+            path.replace(room / "old")
+        fresh.replace(path)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

@@ -1,0 +1,141 @@
+"""Hugging Face folders of the Parakeet and Nemotron streaming families, read and written.
+
+`config.json`, safetensors (sharded or not), `tokenizer.json`, and the feature extractor's numbers
+in `processor_config.json` or `preprocessor_config.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auricle.checkpoints.checkpoint import Checkpoint, check, feature_tensors
+from auricle.checkpoints.huggingface_config import (
+    compose_config,
+    compose_processor,
+    translate_config,
+)
+from auricle.checkpoints.huggingface_keys import from_huggingface, to_huggingface
+from auricle.checkpoints.native import (
+    read_json,
+    read_safetensors,
+    write_json,
+    write_safetensors,
+)
+from auricle.checkpoints.sections import Section
+from auricle.checkpoints.tokenizer_json import to_tokenizer_json
+from auricle.checkpoints.writing import folder_beside
+from auricle.errors import CheckpointError, ConfigError
+from auricle.tokenizers import HFTokenizer
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = "pytorch_model.bin"
+TOKENIZER = "tokenizer.json"
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+
+
+def load_huggingface(path: Path, *, name: str) -> Checkpoint:
+    """Read a folder as `save_pretrained` writes it.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, a family that is not run, or a key or tensor
+            that has no place.
+    """
+    values = read_json(path / CONFIG)
+    translation = translate_config(Section(values, "", str(path / CONFIG)), _processor(path))
+    tokenizer = path / TOKENIZER
+    if not tokenizer.is_file():
+        raise CheckpointError(f"{tokenizer} is missing; fetch the checkpoint again")
+    config = translation.config
+    tensors = from_huggingface(_weights(path), config, blank=translation.blank)
+    checkpoint = Checkpoint(
+        config=config,
+        tokenizer=HFTokenizer(
+            tokenizer.read_bytes(), size=config.vocab_size, blank=translation.blank
+        ),
+        tensors={**feature_tensors(config), **tensors},
+        name=name,
+    )
+    check(checkpoint)
+    return checkpoint
+
+
+def save_huggingface(checkpoint: Checkpoint, path: Path, *, head: str | None = None) -> None:
+    """Write a folder that transformers loads.
+
+    Args:
+        checkpoint: what to write.
+        path: the folder; it appears whole or not at all.
+        head: which head of a hybrid to write: the format holds one.
+
+    Raises:
+        ConfigError: `head` is not one of the model's.
+        CheckpointError: the model has an option that transformers has no form of.
+    """
+    check(checkpoint)
+    config = checkpoint.config
+    if head is not None and head not in config.heads:
+        raise ConfigError(f"head {head!r} is not one of {', '.join(config.heads)}")
+    head = head or config.default_head
+    blank = "<pad>" if head == "ctc" else "<blank>"
+    tokenizer = to_tokenizer_json(checkpoint.tokenizer, blank)
+    values = compose_config(config, head)
+    state = to_huggingface(checkpoint.tensors, config, head)
+    with folder_beside(path) as folder:
+        write_json(folder / CONFIG, values)
+        write_json(folder / PROCESSORS[0], compose_processor(config, head, blank))
+        write_json(
+            folder / "tokenizer_config.json",
+            {
+                "tokenizer_class": "ParakeetTokenizer",
+                "processor_class": "ParakeetProcessor",
+                "unk_token": "<unk>",
+                "pad_token": blank,
+                "clean_up_tokenization_spaces": False,
+            },
+        )
+        (folder / TOKENIZER).write_bytes(tokenizer)
+        write_safetensors(folder / WEIGHTS, state, metadata={"format": "pt"})
+
+
+def _processor(path: Path) -> Mapping[str, Any]:
+    """The processor's values, the feature extractor's under `feature_extractor`."""
+    for file in PROCESSORS:
+        if (path / file).is_file():
+            values = read_json(path / file)
+            return values if "feature_extractor" in values else {"feature_extractor": values}
+    return {}
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    if (path / WEIGHTS).exists():
+        return read_safetensors(path / WEIGHTS)
+    if (path / INDEX).exists():
+        state: dict[str, Tensor] = {}
+        shards = {str(shard) for shard in read_json(path / INDEX).get("weight_map", {}).values()}
+        for shard in sorted(shards):
+            if Path(shard).name != shard:
+                raise CheckpointError(f"{path / INDEX} points elsewhere ({shard}); do not use it")
+            state.update(read_safetensors(path / shard))
+        return state
+    if (path / PICKLED).exists():
+        return _unpickled(path / PICKLED)
+    raise CheckpointError(f"{path} has no {WEIGHTS}; fetch the checkpoint again")
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a hostile pickle may raise
+        brief = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(
+            f"{path} is damaged or holds more than tensors, nothing of it was run; use a folder "
+            f"with safetensors ({brief})"
+        ) from None
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
