@@ -251,7 +251,9 @@ GOLDENS: dict[str, Golden] = {
     "streaming_hybrid": Golden(
         lambda t: nm.hybrid(
             nm.transducer(
-                nm.conformer(**STREAMED), nm.preprocessor(normalize="NA"), tokenizer=nm.spm(t["bpe"])
+                nm.conformer(**STREAMED),
+                nm.preprocessor(normalize="NA"),
+                tokenizer=nm.spm(t["bpe"]),
             )
         ),
         features_of=("syllable",),
@@ -312,7 +314,7 @@ def main() -> None:
         for name in sorted(wanted & set(GOLDENS)):
             make_nemo(name, GOLDENS[name], tokenizers, clips, output)
         for name in sorted(wanted & set(huggingface.GOLDENS)):
-            huggingface.make(name, tokenizers["bpe"], clips, output / "huggingface")
+            huggingface.make(name, tokenizers, clips, output / "huggingface")
     versions = {
         "nemo": nemo.__version__,
         "torch": torch.__version__,
@@ -327,6 +329,7 @@ def write_tokenizers(folder: Path) -> dict[str, Path]:
     both = f"{inputs.ENGLISH}\n{inputs.SPANISH}"
     return {
         "bpe": inputs.sentencepiece_folder(folder / "bpe", inputs.ENGLISH, 64),
+        "padded": inputs.sentencepiece_folder(folder / "padded", inputs.ENGLISH, 64, pad=True),
         "unigram": inputs.sentencepiece_folder(folder / "unigram", inputs.ENGLISH, 72, "unigram"),
         "english": inputs.sentencepiece_folder(folder / "english", inputs.ENGLISH, 60),
         "spanish": inputs.sentencepiece_folder(folder / "spanish", inputs.SPANISH, 56),

@@ -22,13 +22,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> int:
     """Set the environment up unless it is up to date already."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--extras", default="", help="comma-separated extras of pyproject.toml")
     parser.add_argument("--groups", default="", help="comma-separated dependency groups")
     args = parser.parse_args()
     if sys.version_info < (3, 11):
-        print(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr)
+        print(
+            f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}",
+            file=sys.stderr,
+        )
         return 2
     stamp = args.folder / "auricle-setup.stamp"
     wanted = {*_names(args.extras), *(f"group:{name}" for name in _names(args.groups))}
@@ -61,7 +66,14 @@ def _python(folder: Path) -> Path:
 
 
 def _pip(folder: Path, *requirements: str) -> None:
-    command = [str(_python(folder)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [
+        str(_python(folder)),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*command, "-c", str(ROOT / "constraints.txt"), *requirements], check=True)
 
 
@@ -72,9 +84,14 @@ def _group_requirements(groups: str) -> list[str]:
 
 def _cuda_packages(folder: Path) -> list[str]:
     listing = subprocess.run(
-        [str(_python(folder)), "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
+        [str(_python(folder)), "-m", "pip", "list", "--format=freeze"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
-    return sorted(line.split("==")[0] for line in listing.splitlines() if line.startswith("nvidia-"))
+    return sorted(
+        line.split("==")[0] for line in listing.splitlines() if line.startswith("nvidia-")
+    )
 
 
 def _has_gpu() -> bool:

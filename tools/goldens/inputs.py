@@ -75,9 +75,17 @@ def write_clips(folder: Path) -> dict[str, np.ndarray]:
 
 
 def sentencepiece_folder(
-    folder: Path, text: str, size: int, kind: str = "bpe", tags: tuple[str, ...] = ()
+    folder: Path,
+    text: str,
+    size: int,
+    kind: str = "bpe",
+    tags: tuple[str, ...] = (),
+    pad: bool = False,
 ) -> Path:
-    """Train a tokenizer and lay it out as NeMo wants it: model, vocab and vocab.txt."""
+    """Train a tokenizer and lay it out as NeMo wants it: model, vocab and vocab.txt.
+
+    With `pad`, piece 2 is `<pad>`, as in the tokenizers of published transducers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text.splitlines()),
@@ -86,6 +94,7 @@ def sentencepiece_folder(
         model_type=kind,
         character_coverage=1.0,
         bos_id=-1,
+        pad_id=2 if pad else -1,
         eos_id=-1,
         normalization_rule_name="identity",  # the default rule table alone takes 240 kB
         user_defined_symbols=list(tags),

@@ -116,13 +116,14 @@ def transducer(
     context: int | None = None,
     activation: str = "relu",
     joint_dropout: float = 0.2,
+    joint_hidden: int = 28,
     durations: Sequence[int] = (),
     max_symbols: int | None = 10,
     big_blanks: Sequence[int] = (),
 ) -> Config:
     """An RNNT model, or TDT with `durations`; stateless with `context`."""
     config = _common(encoder, front, tokenizer, labels)
-    hidden = {"enc_hidden": _width(encoder), "pred_hidden": 24, "joint_hidden": 28}
+    hidden = {"enc_hidden": _width(encoder), "pred_hidden": 24, "joint_hidden": joint_hidden}
     prednet: Config = {"pred_hidden": 24, "pred_rnn_layers": layers, "dropout": 0.2}
     kind = "StatelessTransducerDecoder" if context else "RNNTDecoder"
     decoder: Config = {
@@ -143,7 +144,7 @@ def transducer(
         "preserve_memory": False,
         "fuse_loss_wer": False,
         "jointnet": {
-            "joint_hidden": 28,
+            "joint_hidden": joint_hidden,
             "activation": activation,
             "dropout": joint_dropout,
             "encoder_hidden": hidden["enc_hidden"],
@@ -225,7 +226,9 @@ def enliven(model: Any, clips: Sequence[np.ndarray], prompt: int | None = None) 
 
     Untouched, a random encoder differs little from frame to frame, and one token wins everywhere.
     """
-    encodings = torch.cat([encode(model, [clip], prompt)[2][0] for clip in clips], dim=1).T  # [N, D]
+    encodings = torch.cat(
+        [encode(model, [clip], prompt)[2][0] for clip in clips], dim=1
+    ).T  # [N, D]
     for head in (getattr(model, "ctc_decoder", None), getattr(model, "decoder", None)):
         if hasattr(head, "decoder_layers"):
             _whiten(head.decoder_layers[0], encodings, 2.5)
@@ -333,6 +336,8 @@ def _randomise(model: Any, seed: int) -> None:
         if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None:
             noise(module.weight, 0.2, 1.0)
             noise(module.bias, 0.2)
+
+
 def _class_of(config: Config) -> Any:
     if config.get("model_defaults", {}).get("initialize_prompt_feature"):
         if "aux_ctc" in config:
@@ -349,7 +354,9 @@ def _class_of(config: Config) -> Any:
 def _prompt_class(file: str, name: str) -> Any:
     import importlib
 
-    return getattr(importlib.import_module(f"nemo.collections.asr.models.{file}_models_prompt"), name)
+    return getattr(
+        importlib.import_module(f"nemo.collections.asr.models.{file}_models_prompt"), name
+    )
 
 
 def _common(encoder: Config, front: Config, tokenizer: Config | None, labels: Any) -> Config:
