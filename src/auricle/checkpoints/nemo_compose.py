@@ -285,7 +285,7 @@ def _transducer(transducer: TransducerConfig, pieces: list[str]) -> dict[str, An
         decoder["prednet"]["rnn_hidden_size"] = predictor.rnn_hidden
     decoding: dict[str, Any] = {
         "strategy": "greedy_batch",
-        "greedy": {"max_symbols": transducer.max_symbols},
+        "greedy": _greedy(transducer.max_symbols),
         "beam": {"beam_size": 2, "return_best_hypothesis": False, "score_norm": True},
     }
     loss: dict[str, Any] = {"loss_name": "default"}
@@ -314,6 +314,13 @@ def _transducer(transducer: TransducerConfig, pieces: list[str]) -> dict[str, An
         "decoding": decoding,
         "loss": loss,
     }
+
+
+def _greedy(max_symbols: int | None) -> dict[str, Any]:
+    """No limit has to be said twice: with CUDA graphs NeMo takes null for ten."""
+    if max_symbols is None:
+        return {"max_symbols": None, "use_cuda_graph_decoder": False}
+    return {"max_symbols": max_symbols}
 
 
 def _listed(value: Any) -> Any:

@@ -494,14 +494,23 @@ def _transducer(root: Section, size: int, width: int) -> TransducerConfig:
         raise _foreign(root.where, "a multi-blank transducer", "it has big_blank_durations")
     predictor = _predictor(root.section("decoder"), size)
     durations = _durations(root)
-    greedy = decoding.get("greedy") or {}
-    limit = greedy.get("max_symbols", greedy.get("max_symbols_per_step", DEFAULT_MAX_SYMBOLS))
     return TransducerConfig(
         predictor=predictor,
         joint=_joint(root, size, width, predictor.hidden, len(durations)),
         durations=durations,
-        max_symbols=None if limit is None else int(limit),
+        max_symbols=_max_symbols(decoding),
     )
+
+
+def _max_symbols(decoding: Mapping[str, Any]) -> int | None:
+    """Without a number NeMo's batched decoder takes ten, unless CUDA graphs are forbidden."""
+    greedy = decoding.get("greedy") or {}
+    limit = greedy.get("max_symbols") or greedy.get("max_symbols_per_step")
+    if limit:
+        return int(limit)
+    batched = decoding.get("strategy", "greedy_batch") == "greedy_batch"
+    graphs = greedy.get("use_cuda_graph_decoder", True) and greedy.get("loop_labels", True)
+    return DEFAULT_MAX_SYMBOLS if batched and graphs else None
 
 
 def _predictor(section: Section, size: int) -> PredictorConfig:
