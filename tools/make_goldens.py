@@ -299,6 +299,7 @@ GOLDENS: dict[str, Golden] = {
 
 
 def main() -> None:
+    """Write what was asked for, or everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=None, metavar="NAME")
     parser.add_argument("--output", type=Path, default=ROOT / "tests" / "golden")
@@ -330,7 +331,9 @@ def write_tokenizers(folder: Path) -> dict[str, Path]:
     return {
         "bpe": inputs.sentencepiece_folder(folder / "bpe", inputs.ENGLISH, 64),
         "padded": inputs.sentencepiece_folder(folder / "padded", inputs.ENGLISH, 64, pad=True),
-        "unigram": inputs.sentencepiece_folder(folder / "unigram", inputs.ENGLISH, 72, "unigram"),
+        "unigram": inputs.sentencepiece_folder(
+            folder / "unigram", inputs.ENGLISH, 72, kind="unigram"
+        ),
         "english": inputs.sentencepiece_folder(folder / "english", inputs.ENGLISH, 60),
         "spanish": inputs.sentencepiece_folder(folder / "spanish", inputs.SPANISH, 56),
         "tagged": inputs.sentencepiece_folder(

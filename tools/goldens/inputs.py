@@ -39,7 +39,7 @@ LANGUAGE_TAGS = ("<en-US>", "<es-ES>")
 
 
 def speech_like(seconds: float, seed: int) -> np.ndarray:
-    """Voiced stretches with a moving pitch and two moving formants, hisses, and pauses. [S]"""
+    """Voiced stretches with a moving pitch and two moving formants, hisses, and pauses: [S] samples."""
     rng = np.random.default_rng(seed)
     count = int(seconds * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
@@ -60,7 +60,7 @@ def speech_like(seconds: float, seed: int) -> np.ndarray:
 
 
 def write_clips(folder: Path) -> dict[str, np.ndarray]:
-    """Write each clip as 16-bit WAV and return what a reader of the file gets. [S]"""
+    """Write each clip as 16-bit WAV and return what a reader of the file gets: [S] samples."""
     folder.mkdir(parents=True, exist_ok=True)
     clips = {}
     for seed, (name, seconds) in enumerate(CLIPS.items()):
@@ -78,6 +78,7 @@ def sentencepiece_folder(
     folder: Path,
     text: str,
     size: int,
+    *,
     kind: str = "bpe",
     tags: tuple[str, ...] = (),
     pad: bool = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -201,14 +202,17 @@ def prompted(config: Config, languages: Mapping[str, int], prompts: int) -> Conf
 
 
 def spm(folder: Path) -> Config:
+    """The section of a SentencePiece tokenizer, whether BPE or unigram."""
     return {"dir": str(folder), "type": "bpe"}
 
 
 def wpe(folder: Path) -> Config:
+    """The section of a WordPiece tokenizer."""
     return {"dir": str(folder), "type": "wpe"}
 
 
 def aggregate(folders: Mapping[str, Path]) -> Config:
+    """The section of one SentencePiece tokenizer per language, ids one after the other."""
     return {"type": "agg", "langs": {name: spm(folder) for name, folder in folders.items()}}
 
 
@@ -248,10 +252,10 @@ def enliven(model: Any, clips: Sequence[np.ndarray], prompt: int | None = None) 
 
 
 def _entangle(layer: Any, hidden: torch.Tensor, gain: float) -> None:
-    """Random weights on what depends on frame and history together. `hidden` [F, H, J]
+    """Random weights on what depends on frame and history together.
 
     With effects of the frame alone or the history alone, a random transducer either repeats
-    itself up to max_symbols or falls silent for good.
+    itself up to max_symbols or falls silent for good. `hidden` is [frames, histories, J].
     """
     mean = hidden.mean((0, 1))
     by_frame = hidden.mean(1, keepdim=True) - mean
@@ -352,11 +356,8 @@ def _class_of(config: Config) -> Any:
 
 
 def _prompt_class(file: str, name: str) -> Any:
-    import importlib
-
-    return getattr(
-        importlib.import_module(f"nemo.collections.asr.models.{file}_models_prompt"), name
-    )
+    module = importlib.import_module(f"nemo.collections.asr.models.{file}_models_prompt")
+    return getattr(module, name)
 
 
 def _common(encoder: Config, front: Config, tokenizer: Config | None, labels: Any) -> Config:
