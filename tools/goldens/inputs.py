@@ -39,7 +39,7 @@ LANGUAGE_TAGS = ("<en-US>", "<es-ES>")
 
 
 def speech_like(seconds: float, seed: int) -> np.ndarray:
-    """Voiced stretches with a moving pitch and two moving formants, hisses, and pauses: [S] samples."""
+    """Voiced stretches with a moving pitch and two formants, hisses, and pauses. Gives [S]."""
     rng = np.random.default_rng(seed)
     count = int(seconds * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
