@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from auricle import checkpoints, transcribe
-from auricle.checkpoints import embedded, hub
+from auricle.checkpoints import embedded, hub, whisper
 from auricle.decoding import Greedy
 from auricle.engines import Engine, EngineOptions
 from auricle.errors import ConfigError, MissingExtra
@@ -175,7 +175,7 @@ def load(
         folder = embedded.folder()
     else:
         folder = hub.resolve(chosen, revision=revision, local_only=local_only)
-    is_whisper = checkpoints.family(folder) == "whisper"
+    is_whisper = whisper.folder_kind(folder) is not None
     if engine != "auto" and (engine == "whisper") != is_whisper:
         raise ConfigError(f"{chosen} does not run on the engine {engine!r}: leave engine= out")
     label = embedded.NAME if chosen == EMBEDDED else chosen

@@ -1,0 +1,186 @@
+"""Inputs, batches, order, long recordings and channels, with an engine that only listens."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from auricle import transcribe
+from auricle.engines import EngineOptions
+from auricle.errors import AudioError, ConfigError
+from auricle.recognizer import Recognizer
+from auricle.transcribe import Failure
+from auricle.types import Segment, Transcript, Word
+
+RATE = 16000
+
+
+class LoudnessEngine:
+    """Says how long and how loud a clip is; remembers the shape of every batch."""
+
+    name, heads, languages, sample_rate = "loudness", ("ctc",), (), RATE
+    batch_seconds, any_length = 60.0, False
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def transcribe(self, clips, options: EngineOptions) -> list[Transcript]:
+        if options.task != "transcribe":
+            raise ConfigError("loudness cannot translate")
+        self.batches.append([len(clip) for clip in clips])
+        return [self._hear(clip) for clip in clips]
+
+    def _hear(self, clip: np.ndarray) -> Transcript:
+        seconds = len(clip) / RATE
+        text = f"{seconds:.1f}s at {np.abs(clip).max(initial=0):.1f}."
+        word = Word(text, 0.0, seconds, 0.5)
+        return Transcript(text, (Segment(text, 0.0, seconds, (word,)),), (word,), (), None, seconds)
+
+
+def tone(seconds: float, loudness: float = 0.5) -> np.ndarray:
+    return np.full(int(seconds * RATE), loudness, dtype=np.float32)
+
+
+def write_wav(path: Path, samples: np.ndarray) -> Path:
+    """16-bit PCM WAV, [S] or [S, C]; written by hand so that this test needs no codec."""
+    import wave
+
+    pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1 if pcm.ndim == 1 else pcm.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(pcm.tobytes())
+    return path
+
+
+def test_one_in_one_out_many_in_list_out(tmp_path: Path) -> None:
+    asr = Recognizer(LoudnessEngine())
+    path = write_wav(tmp_path / "a.wav", tone(1.5))
+    assert asr.transcribe(path).text == "1.5s at 0.5."
+    assert asr.transcribe(str(path)).duration == 1.5
+    assert asr.transcribe(tone(2.0, 0.25), sample_rate=RATE).text == "2.0s at 0.2."
+    assert asr.transcribe(path.read_bytes()).text == "1.5s at 0.5."
+    with path.open("rb") as file:
+        assert asr.transcribe(file).text == "1.5s at 0.5."
+    assert [t.text for t in asr.transcribe([path])] == ["1.5s at 0.5."]
+    assert asr.transcribe([]) == []
+
+
+def test_output_order_is_input_order_and_batches_keep_the_budget() -> None:
+    engine = LoudnessEngine()
+    rng = np.random.default_rng(0)
+    seconds = rng.uniform(0.5, 20.0, size=50).round(1)
+    clips = [tone(s) for s in seconds]
+    transcripts = Recognizer(engine).transcribe(clips, sample_rate=RATE, batch_seconds=40)
+    assert [t.text for t in transcripts] == [f"{s:.1f}s at 0.5." for s in seconds]
+    assert sum(len(batch) for batch in engine.batches) == 50
+    for batch in engine.batches:
+        assert len(batch) * max(batch) <= 40 * RATE
+        assert batch == sorted(batch, reverse=True)
+    assert len(engine.batches) < 30
+
+
+def test_a_clip_over_the_budget_is_a_batch_of_its_own() -> None:
+    assert list(transcribe.batches([50, 10, 30, 10], 20)) == [[0], [2], [1, 3]]
+
+
+def test_folder_glob_and_manifest_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name, seconds in (("b.wav", 1.0), ("a.wav", 2.0), ("deep/c.wav", 3.0)):
+        write_wav(tmp_path / name, tone(seconds))
+    (tmp_path / "notes.txt").write_text("not audio")
+    rows = [
+        {"audio_filepath": "a.wav", "duration": 0.5, "offset": 1.0, "text": "x", "extra": [1]},
+        {"audio_filepath": "deep/c.wav", "duration": 3.0, "text": "y"},
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asr = Recognizer(LoudnessEngine())
+    assert [s.name for s in transcribe.expand(tmp_path)] == ["a.wav", "b.wav", "deep/c.wav"]
+    assert [t.duration for t in asr.transcribe(str(tmp_path / "*.wav"))] == [2.0, 1.0]
+    assert [t.duration for t in asr.transcribe(manifest)] == [0.5, 3.0]
+    assert transcribe.expand(manifest)[0].row["extra"] == [1]
+    with pytest.raises(AudioError, match="no file matches"):
+        asr.transcribe(str(tmp_path / "*.opus"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(AudioError, match="holds no audio"):
+        asr.transcribe(empty)
+
+
+def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path) -> None:
+    good = write_wav(tmp_path / "good.wav", tone(1.0))
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"this is not audio at all" * 10)
+    asr = Recognizer(LoudnessEngine())
+    results = asr.transcribe([bad, good, tmp_path / "missing.wav"], on_error="return")
+    assert [type(r) for r in results] == [Failure, Transcript, Failure]
+    assert isinstance(results[0].error, AudioError) and "bad.wav" in str(results[0].error)
+    assert "missing.wav" in str(results[2].error)
+    with pytest.raises(AudioError, match=r"bad\.wav"):
+        asr.transcribe([bad, good])
+
+
+def test_long_audio_is_cut_at_silence_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    engine = LoudnessEngine()
+    samples = np.concatenate([np.r_[tone(28.0), tone(2.0, 0.0)] for _ in range(18)])
+    with caplog.at_level(logging.WARNING, logger="auricle"):
+        transcript = Recognizer(engine).transcribe(samples, sample_rate=RATE)
+    assert "9:00" in caplog.text and "cut at silence" in caplog.text
+    assert transcript.duration == 540.0
+    assert max(max(batch) for batch in engine.batches) <= 60 * RATE
+    assert sum(sum(batch) for batch in engine.batches) == len(samples)
+    for before, after in zip(transcript.segments, transcript.segments[1:], strict=False):
+        assert before.end == pytest.approx(after.start)
+        at = int(after.start * RATE)
+        assert np.abs(samples[at - 160 : at + 160]).max() == 0.0, "a cut outside of silence"
+
+
+def test_audio_up_to_eight_minutes_is_one_piece() -> None:
+    engine = LoudnessEngine()
+    Recognizer(engine).transcribe(tone(480.0), sample_rate=RATE)
+    assert engine.batches == [[480 * RATE]]
+
+
+def test_every_channel_is_its_own_speaker(tmp_path: Path) -> None:
+    stereo = np.stack([tone(2.0, 0.25), tone(2.0, 0.75)], axis=1)
+    asr = Recognizer(LoudnessEngine())
+    for x in (write_wav(tmp_path / "call.wav", stereo), stereo):
+        transcript = asr.transcribe(x, channel="all", sample_rate=RATE)
+        assert [s.speaker for s in transcript.segments] == ["channel 0", "channel 1"]
+        assert [s.text for s in transcript.segments] == ["2.0s at 0.2.", "2.0s at 0.8."]
+        assert {w.speaker for w in transcript.words} == {"channel 0", "channel 1"}
+        assert transcript.duration == 2.0
+        assert asr.transcribe(x, channel=1, sample_rate=RATE).text == "2.0s at 0.8."
+        assert asr.transcribe(x, sample_rate=RATE).text == "2.0s at 0.5."
+
+
+def test_results_are_lazy() -> None:
+    read: list[int] = []
+
+    def clips():
+        for index in range(10_000):
+            read.append(index)
+            yield tone(0.5)
+
+    results = Recognizer(LoudnessEngine()).transcribe_iter(clips(), sample_rate=RATE)
+    next(results)
+    assert len(read) < 2_000
+    results.close()
+
+
+def test_an_option_the_engine_refuses_is_raised_whatever_on_error_says() -> None:
+    asr = Recognizer(LoudnessEngine())
+    with pytest.raises(ConfigError, match="translate"):
+        asr.transcribe([tone(1.0)], sample_rate=RATE, task="translate", on_error="return")
+    with pytest.raises(ConfigError, match="batch_seconds"):
+        asr.transcribe(tone(1.0), sample_rate=RATE, batch_seconds=0)
+    with pytest.raises(AudioError, match="sample_rate"):
+        asr.transcribe(tone(1.0))
+
+
