@@ -58,6 +58,7 @@ def _represent_text(dumper: Any, text: str) -> Any:
 
 
 _QuotingDumper.add_representer(str, _represent_text)
+_QuotingDumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 def read_yaml(content: bytes, where: str) -> dict[str, Any]:
