@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, TypeVar
 
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from auricle.errors import ConfigError
-from auricle.features import LogMelConfig
-from auricle.models.conformer import ConformerConfig
-from auricle.models.heads import JointConfig, PredictorConfig
-from auricle.models.jasper import JasperBlockConfig, JasperConfig
+from auricle.features import LogMel, LogMelConfig
+from auricle.models.conformer import ConformerConfig, ConformerEncoder
+from auricle.models.heads import CTCHead, Joint, JointConfig, PredictorConfig, build_predictor
+from auricle.models.jasper import JasperBlockConfig, JasperConfig, JasperEncoder
 
 T = TypeVar("T")
 
@@ -87,6 +91,88 @@ class ModelConfig:
             transducer=lambda v: v and _read_transducer(v),
             prompt=lambda v: v and _read(PromptConfig, v, "prompt"),
         )
+
+
+class ASR(nn.Module):
+    """Features, an encoder and the heads that a configuration asks for."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features = LogMel(config.features)
+        self.encoder: ConformerEncoder | JasperEncoder = (
+            ConformerEncoder(config.encoder)
+            if isinstance(config.encoder, ConformerConfig)
+            else JasperEncoder(config.encoder)
+        )
+        width = self.encoder.d_out
+        self.ctc = CTCHead(width, config.vocab_size + 1) if config.ctc else None
+        transducer = config.transducer
+        self.predictor = build_predictor(transducer.predictor) if transducer else None
+        self.joint = Joint(transducer.joint) if transducer else None
+        self.prompt_kernel = _prompt_kernel(config.prompt, width) if config.prompt else None
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The ways this model can decode: a subset of ctc, rnnt and tdt."""
+        return self.config.heads
+
+    @property
+    def blank_id(self) -> int:
+        """The number of the blank: that of the last token, plus one."""
+        return self.config.vocab_size
+
+    @property
+    def seconds_per_step(self) -> float:
+        """From the start of one encoding to the start of the next."""
+        features = self.config.features
+        return features.hop_length * self.encoder.factor / features.sample_rate
+
+    def encode(
+        self,
+        samples: Tensor,
+        lengths: Tensor,
+        *,
+        prompt: Tensor | None = None,
+        context: tuple[int, ...] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode recordings.
+
+        Args:
+            samples: [B, S] at the model's sample rate, padded with anything.
+            lengths: Samples in each row [B].
+            prompt: The number of each row's language [B], for models with a prompt.
+            context: What attention may see; None is the model's default.
+
+        Returns:
+            Encodings [B, T, D] and lengths [B].
+
+        Raises:
+            ConfigError: A prompt is missing or not wanted, or `context` does not fit.
+        """
+        features, frames = self.features(samples, lengths)
+        dtype = next(self.encoder.parameters()).dtype
+        encodings, steps = self.encoder(features.to(dtype), frames, context=context)
+        return self.prompted(encodings, prompt), steps
+
+    def prompted(self, encodings: Tensor, prompt: Tensor | None) -> Tensor:
+        """Tell every encoding [B, T, D] its row's prompt [B]; the identity without a prompt."""
+        if self.config.prompt is None or self.prompt_kernel is None:
+            if prompt is not None:
+                raise ConfigError("this model takes no prompt")
+            return encodings
+        if prompt is None:
+            raise ConfigError("this model needs a prompt: the number of a language for each row")
+        shown = F.one_hot(prompt, self.config.prompt.num_prompts).to(encodings.dtype)
+        shown = shown.unsqueeze(1).expand(-1, encodings.shape[1], -1)  # [B, T, prompts]
+        out: Tensor = self.prompt_kernel(torch.cat([encodings, shown], dim=-1))
+        return out
+
+
+def _prompt_kernel(config: PromptConfig, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width + config.num_prompts, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+    )
 
 
 def _read_encoder(data: Mapping[str, Any]) -> ConformerConfig | JasperConfig:

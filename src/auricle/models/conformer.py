@@ -6,10 +6,24 @@ Parameter names below the encoder are those of NeMo's checkpoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from auricle.errors import ConfigError
+from auricle.models.attention import AttentionConfig, Context, GlobalTokens, Scope, SelfAttention
+from auricle.models.convolution import TimeConv, hide
+from auricle.models.norms import BatchNorm, FusedBatchNorm, GroupNorm
+from auricle.models.positions import Distances, sinusoids
+from auricle.models.subsampling import (
+    Reduction,
+    Stacking,
+    SubsamplingConfig,
+    build_subsampling,
+)
 
 ContextSize = tuple[int, ...]
 
@@ -80,7 +94,7 @@ class ConformerConfig:
             _one_of("conv_norm_type", self.conv_norm_type, (*CONV_NORMS, "group_normN"))
         if self.d_model % self.n_heads:
             raise ConfigError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
-        if self.reduction and not -1 <= (self.reduction_position or 0) < self.n_layers:
+        if self.reduces and self.reduction_position not in range(-1, self.n_layers):
             raise ConfigError(
                 f"reduction_position {self.reduction_position} is not one of the "
                 f"{self.n_layers} layers, nor -1"
@@ -97,6 +111,11 @@ class ConformerConfig:
             )
 
     @property
+    def reduces(self) -> bool:
+        """Whether the encoder thins time a second time."""
+        return self.reduction is not None and self.reduction_factor > 1
+
+    @property
     def conv_context(self) -> tuple[int, int]:
         """Steps the convolution sees to the left and to the right."""
         if self.conv_context_size == "causal":
@@ -111,3 +130,300 @@ class ConformerConfig:
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} {value!r} is not one of {', '.join(choices)}")
+
+
+def attention_context(config: ConformerConfig, size: ContextSize | None = None) -> Context:
+    """What `size`, in the terms of the model's `att_context_style`, lets a step see.
+
+    None is the model's default. Sizes that the model was not trained with are taken too.
+
+    Raises:
+        ConfigError: `size` has the wrong number of values, or values that mean nothing.
+    """
+    style = config.att_context_style
+    if config.self_attention_model == "rel_pos_local_attn":
+        style = "local"
+    if style == "chunked_limited_with_rc":
+        left, chunk, right = _sized(size or (-1, -1, -1), 3, style)
+        if (left, chunk, right) == (-1, -1, -1):
+            return Context()
+        if left < 0 or chunk < 1 or right < 0:
+            raise ConfigError(
+                f"attention context {[left, chunk, right]}: {style} needs left >= 0, chunk >= 1 "
+                "and right >= 0, or -1 for all three"
+            )
+        return Context(left, right, chunk)
+    left, right = _sized(size or config.att_context_size[0], 2, style)
+    if style == "local" and (min(left, right) < 0 or max(left, right) == 0):
+        raise ConfigError(f"attention context {[left, right]}: local attention needs both limits")
+    if style == "chunked_limited" and right >= 0:
+        chunk = right + 1
+        # NeMo counts an unlimited past as ten thousand chunks.
+        chunks = left // chunk if left >= 0 else 10000
+        return Context(chunks * chunk, 0, chunk)
+    return Context(
+        left if left >= 0 else None,
+        right if right >= 0 and style != "chunked_limited" else None,
+    )
+
+
+def _sized(size: ContextSize, count: int, style: str) -> ContextSize:
+    if len(size) != count:
+        raise ConfigError(f"attention context {list(size)}: {style} needs {count} numbers")
+    return size
+
+
+class ConformerEncoder(nn.Module):
+    """Features to encodings, in a thinner grid of time and within any context."""
+
+    def __init__(self, config: ConformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pre_encode = build_subsampling(
+            SubsamplingConfig(
+                config.subsampling,
+                config.subsampling_factor,
+                config.feat_in,
+                config.d_model,
+                _or(config.subsampling_conv_channels, config.d_model),
+                config.causal_downsampling,
+            )
+        )
+        self.layers = nn.ModuleList(ConformerLayer(config) for _ in range(config.n_layers))
+        if config.self_attention_model == "rel_pos" and not config.untie_biases:
+            self._tie_biases()
+        self.out_proj = (
+            nn.Linear(config.d_model, self.d_out) if self.d_out != config.d_model else None
+        )
+        self.reduction_subsampling = (
+            Reduction(config.reduction, config.reduction_factor, config.d_model)
+            if config.reduction and config.reduces
+            else None
+        )
+        self.distances = self._distances(attention_context(config))
+
+    def _tie_biases(self) -> None:
+        attentions = [m for m in self.layers.modules() if isinstance(m, SelfAttention)]
+        for attention in attentions:
+            attention.pos_bias_u = attentions[0].pos_bias_u
+            attention.pos_bias_v = attentions[0].pos_bias_v
+
+    @property
+    def factor(self) -> int:
+        """Feature frames for one step of the output."""
+        reduction = self.config.reduction_factor if self.config.reduces else 1
+        return max(1, self.config.subsampling_factor) * reduction
+
+    @property
+    def d_out(self) -> int:
+        """Width of the output."""
+        return _or(self.config.feat_out, self.config.d_model)
+
+    def forward(
+        self, features: Tensor, lengths: Tensor, *, context: ContextSize | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode `features` [B, M, T].
+
+        Args:
+            features: Zero beyond each row's length.
+            lengths: Frames in each row [B].
+            context: What attention may see, in the model's own style; None is its default.
+
+        Returns:
+            Encodings [B, T', D], whose values beyond a row's length mean nothing, and lengths [B].
+
+        Raises:
+            ConfigError: `context` does not fit the model's style of attention.
+        """
+        seen = attention_context(self.config, context or self._drawn_context())
+        x = self._trimmed(features, lengths).transpose(1, 2)  # [B, T, M]
+        if isinstance(self.pre_encode, nn.Linear):
+            x = self.pre_encode(x)
+        else:
+            x, lengths = self.pre_encode(x, lengths)  # [B, T', D]
+        return self._through_layers(self._placed(x), lengths, seen)
+
+    def _through_layers(
+        self, x: Tensor, lengths: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        """All layers and what follows them: [B, T, D] to [B, T', D_out]."""
+        reduce_after = self.config.reduction_position if self.config.reduces else None
+        scope = self._scope(x, lengths, context)
+        for i, layer in enumerate(self.layers):
+            x = self._perhaps_dropped(i, x, layer(x, scope))
+            if i == reduce_after:
+                x, lengths = self._reduced(x, lengths)
+                scope = self._scope(x, lengths, context)
+        if self.out_proj is not None:
+            x = self.out_proj(x)
+        if reduce_after == -1:
+            x, lengths = self._reduced(x, lengths)
+        return x, lengths
+
+    def _trimmed(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Without the frames that no row has, where these make no difference to the others."""
+        across_time = self.config.conv_norm_type.startswith(("group_norm", "instance_norm"))
+        if across_time or isinstance(self.pre_encode, Stacking):
+            return features
+        return features[:, :, : max(1, int(lengths.max()))]
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """Scaled and, with absolute positions, told where each step is."""
+        config = self.config
+        if config.xscaling:
+            x = x * config.d_model**0.5
+        if config.self_attention_model == "abs_pos":
+            table = sinusoids(torch.arange(x.shape[1], device=x.device), config.d_model)
+            x = x + F.dropout(table.to(x.dtype), config.dropout_emb, self.training)
+        local = config.self_attention_model == "rel_pos_local_attn"
+        rate = config.dropout if local else config.dropout_pre_encoder
+        return F.dropout(x, rate, self.training)
+
+    def _scope(self, x: Tensor, lengths: Tensor, context: Context) -> Scope:
+        ragged = bool((lengths < x.shape[1]).any())
+        distances = self.distances
+        if distances is not None and distances.window not in (
+            None,
+            (context.before, context.after),
+        ):
+            distances = self._distances(context)
+        scope = Scope.over(x, lengths if ragged else None, context, distances)
+        if self.training and scope.distances is not None:
+            return replace(scope, distances=F.dropout(scope.distances, self.config.dropout_emb))
+        return scope
+
+    def _distances(self, context: Context) -> Distances | None:
+        if self.config.self_attention_model == "abs_pos":
+            return None
+        if self.config.self_attention_model == "rel_pos_local_attn":
+            assert context.before is not None
+            assert context.after is not None
+            return Distances(self.config.d_model, (context.before, context.after))
+        return Distances(self.config.d_model)
+
+    def _reduced(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.reduction_subsampling is not None
+        reduced: tuple[Tensor, Tensor] = self.reduction_subsampling(x, lengths)
+        return reduced
+
+    def _drawn_context(self) -> ContextSize | None:
+        """In training, one of the configured contexts at random."""
+        sizes = self.config.att_context_size
+        if not self.training or len(sizes) == 1:
+            return None
+        chances = self.config.att_context_probs or (1.0,) * len(sizes)
+        return sizes[int(torch.multinomial(torch.tensor(chances), 1))]
+
+    def _perhaps_dropped(self, i: int, before: Tensor, after: Tensor) -> Tensor:
+        """Stochastic depth (https://arxiv.org/abs/2102.03216), in training alone."""
+        chance = self._drop_chance(i) if self.training else 0.0
+        if chance == 0.0:
+            return after
+        if float(torch.rand(1)) < chance:
+            return after * 0.0 + before  # every weight still gets a gradient
+        return (after - before) / (1.0 - chance) + before
+
+    def _drop_chance(self, i: int) -> float:
+        config = self.config
+        start, most = config.stochastic_depth_start_layer, config.stochastic_depth_drop_prob
+        if i < start:
+            return 0.0
+        if config.stochastic_depth_mode == "uniform":
+            return most
+        return most * (i - start + 1) / (config.n_layers - start)
+
+
+def _or(value: int, default: int) -> int:
+    return value if value > 0 else default
+
+
+class ConformerLayer(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward; each beside a residual."""
+
+    def __init__(self, config: ConformerConfig) -> None:
+        super().__init__()
+        d = config.d_model
+        self.norm_feed_forward1 = nn.LayerNorm(d)
+        self.feed_forward1 = FeedForward(config)
+        self.norm_self_att = nn.LayerNorm(d)
+        self.self_attn = SelfAttention(_attention(config))
+        self.norm_conv = nn.LayerNorm(d)
+        self.conv = ConformerConvolution(config)
+        self.norm_feed_forward2 = nn.LayerNorm(d)
+        self.feed_forward2 = FeedForward(config)
+        self.norm_out = nn.LayerNorm(d)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, scope: Scope) -> Tensor:
+        """[B, T, D] to [B, T, D]."""
+        x = torch.add(x, self.dropout(self.feed_forward1(self.norm_feed_forward1(x))), alpha=0.5)
+        x = x + self.dropout(self.self_attn(self.norm_self_att(x), scope))
+        x = x + self.dropout(self.conv(self.norm_conv(x), scope.padding))
+        x = torch.add(x, self.dropout(self.feed_forward2(self.norm_feed_forward2(x))), alpha=0.5)
+        out: Tensor = self.norm_out(x)
+        return out
+
+
+def _attention(config: ConformerConfig) -> AttentionConfig:
+    tokens = GlobalTokens(
+        config.global_tokens, config.global_tokens_spacing, config.global_attn_separate
+    )
+    local = config.self_attention_model == "rel_pos_local_attn"
+    return AttentionConfig(
+        config.d_model,
+        config.n_heads,
+        bias=config.use_bias,
+        dropout=config.dropout_att,
+        relative=config.self_attention_model != "abs_pos",
+        globals=tokens if local and (tokens.count > 0 or tokens.separate) else None,
+    )
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a swish between."""
+
+    def __init__(self, config: ConformerConfig) -> None:
+        super().__init__()
+        d, inner = config.d_model, config.d_model * config.ff_expansion_factor
+        self.linear1 = nn.Linear(d, inner, bias=config.use_bias)
+        self.linear2 = nn.Linear(inner, d, bias=config.use_bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D]."""
+        out: Tensor = self.linear2(self.dropout(F.silu(self.linear1(x))))
+        return out
+
+
+class ConformerConvolution(nn.Module):
+    """A gated depthwise convolution; the norm in it is named batch_norm whatever its kind."""
+
+    def __init__(self, config: ConformerConfig) -> None:
+        super().__init__()
+        d, kernel = config.d_model, config.conv_kernel_size
+        self.pointwise_conv1 = TimeConv((d, 2 * d), 1, bias=config.use_bias)
+        self.depthwise_conv = TimeConv(
+            (d, d), kernel, config.conv_context, groups=d, bias=config.use_bias
+        )
+        self.batch_norm = _norm(config.conv_norm_type, d)
+        self.pointwise_conv2 = TimeConv((d, d), 1, bias=config.use_bias)
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """[B, T, D] to [B, T, D]; steps where `padding` [B, T, 1] holds are heard as silence."""
+        x = hide(F.glu(self.pointwise_conv1(x), dim=-1), padding)
+        x = F.silu(self.batch_norm(self.depthwise_conv(x)))
+        out: Tensor = self.pointwise_conv2(x)
+        return out
+
+
+def _norm(kind: str, width: int) -> nn.Module:
+    match kind:
+        case "batch_norm":
+            return BatchNorm(width)
+        case "fused_batch_norm":
+            return FusedBatchNorm(width)
+        case "layer_norm":
+            return nn.LayerNorm(width)
+        case "instance_norm":
+            return GroupNorm(width, width, affine=False)
+    return GroupNorm(int(kind.removeprefix("group_norm")), width)
