@@ -6,10 +6,12 @@ containers that hold their own sound are allowed, and every request to open some
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Never
+from typing import TYPE_CHECKING, BinaryIO, Never, cast
 
 from auricle.audio.sources import Opened
 from auricle.errors import AudioError
@@ -40,9 +42,10 @@ _FORMATS = (
     "pvf,qcp,qoa,rka,rm,sbc,sds,shn,sln,sox,spdif,tak,truehd,tta,voc,vqf,w64,wav,wavarc,wsd,wtv,wv,"
     "wve,xa,xwma"
 )
-# Where a header counts the samples. A WAV that was piped states a size of 2 or 4 GiB instead.
-_UNKNOWN_SIZE = 0x7F000000
-_COUNTED = ("wav", "w64", "flac", "aiff", "caf", "mov,mp4,m4a,3gp,3g2,mj2")
+# Headers that count the samples (a WAV's is read here: FFmpeg trims its count to the file).
+_COUNTED = ("w64", "flac", "aiff", "mov,mp4,m4a,3gp,3g2,mj2")
+_UNKNOWN_SIZE = 0x7F000000  # a WAV that was piped states a size of 2 or 4 GiB, or 0
+_PCM_TAGS = (1, 3, 0xFFFE)
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<asx", b"<MPD", b"<smil", b"v=0")
 
 
@@ -63,23 +66,26 @@ class Track:
     name: str
     container: InputContainer
     stream: AudioStream
+    wav_seconds: float | None = None
 
     @property
     def info(self) -> AudioInfo:
         """What the header says."""
         codec = self.stream.codec_context
-        return AudioInfo(self._duration(), codec.channels, codec.sample_rate, codec.name)
+        return AudioInfo(
+            self._duration(), codec.channels, codec.sample_rate, codec.codec.canonical_name
+        )
 
     @property
     def promised(self) -> float | None:
         """Seconds of sound that the header counts; None where headers only estimate."""
         form = self.container.format.name
+        if form == "wav":
+            return self.wav_seconds
         alone = len(self.container.streams) == 1
-        if form not in _COUNTED and not (form.startswith("matroska") and alone):
-            return None
-        seconds = self._duration()
-        size = self.info.sample_rate * (seconds or 0.0) * 2
-        return None if form == "wav" and size >= _UNKNOWN_SIZE else seconds
+        if form in _COUNTED or (form.startswith("matroska") and alone):
+            return self._duration()
+        return None
 
     def _duration(self) -> float | None:
         if self.stream.duration is not None and self.stream.time_base is not None:
@@ -96,6 +102,7 @@ def opened_track(source: Opened) -> Iterator[Track]:
     """
     import av
 
+    wav_seconds = _wav_seconds(source.file)
     try:
         container = av.open(
             _Nameless(source.file),
@@ -111,7 +118,7 @@ def opened_track(source: Opened) -> Iterator[Track]:
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioError(_why_not_media(source)) from error
     with container:
-        yield Track(source.name, container, _best_stream(container, source.name))
+        yield Track(source.name, container, _best_stream(container, source.name), wav_seconds)
 
 
 def _best_stream(container: InputContainer, name: str) -> AudioStream:
@@ -120,7 +127,7 @@ def _best_stream(container: InputContainer, name: str) -> AudioStream:
     if not container.streams.audio:
         kinds = "video" if container.streams.video else "file"
         raise AudioError(f"{name}: the {kinds} has no sound; give a file with an audio track")
-    best: Any = container.streams.best("audio") or container.streams.audio[0]
+    best = cast("AudioStream", container.streams.best("audio") or container.streams.audio[0])
     if best.codec_context is None or not best.codec_context.sample_rate:
         raise AudioError(
             f"{name}: its sound is in a format that FFmpeg does not know, or is damaged; "
@@ -129,8 +136,26 @@ def _best_stream(container: InputContainer, name: str) -> AudioStream:
     for stream in container.streams:
         if stream.index != best.index:
             stream.discard = Discard.all
-    stream_: AudioStream = best
-    return stream_
+    return best
+
+
+def _wav_seconds(file: BinaryIO) -> float | None:
+    """How long a PCM WAV says it is; None for all else, and for a size that was never filled in."""
+    head = file.read(12)
+    bytes_per_second, seconds = 0, None
+    while head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        kind, size = file.read(4), int.from_bytes(file.read(4), "little")
+        if kind == b"fmt ":
+            tag, _, rate, _, frame = struct.unpack("<HHIIH", file.read(14).ljust(14, b"\0"))
+            bytes_per_second = rate * frame if tag in _PCM_TAGS else 0
+            size -= 14
+        elif kind == b"data" or not size:
+            if bytes_per_second and 0 < size < _UNKNOWN_SIZE:
+                seconds = size / bytes_per_second
+            break
+        file.seek(size + size % 2, os.SEEK_CUR)
+    file.seek(0)
+    return seconds
 
 
 def _why_not_media(source: Opened) -> str:

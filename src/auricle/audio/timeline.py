@@ -49,8 +49,8 @@ def spans(track: Track, channel: int | None, start: float = 0.0) -> Iterator[Spa
     The first span starts at 0, or anywhere before `start` where the container can seek exactly.
 
     Raises:
-        AudioError: Nothing can be decoded, the channel is not there, or the timestamps ask for
-            hours of silence.
+        AudioError: Nothing can be decoded, the channel is not there, the file is cut short, or
+            its timestamps ask for hours of silence.
     """
     sought = _seek(track, start)
     base: float | None = None
@@ -79,6 +79,7 @@ def spans(track: Track, channel: int | None, start: float = 0.0) -> Iterator[Spa
             f"{track.name}: holds no sound that can be decoded; check that it plays, "
             "or convert it to WAV or FLAC first"
         )
+    _check_complete(track, base + clock)
 
 
 def _frames(track: Track) -> Iterator[AudioFrame]:
@@ -97,7 +98,8 @@ def _frames(track: Track) -> Iterator[AudioFrame]:
     except OSError as error:
         raise AudioError(f"{track.name}: reading failed: {error.strerror or error}") from error
     if damaged:
-        log.warning("%s: %d damaged packets skipped", track.name, damaged)
+        packets = "1 packet" if damaged == 1 else f"{damaged} packets"
+        log.warning("%s: damaged or cut off, %s skipped", track.name, packets)
 
 
 def _mono(frame: AudioFrame, channel: int | None, name: str) -> Samples:
@@ -182,3 +184,13 @@ def _silence(start: float, seconds: float, rate: int, total: float, name: str) -
         yield Span(start, rate, np.zeros(count, np.float32))
         start += count / rate
         left -= count
+
+
+def _check_complete(track: Track, end: float) -> None:
+    """Refuse a file whose sound ends, in the container's clock, long before its header says."""
+    promised = track.promised
+    if promised is not None and promised - end > 0.5 + 0.01 * promised:
+        raise AudioError(
+            f"{track.name}: cut short: {end:.1f} of {promised:.1f} seconds are there; "
+            "fetch it again, or save what is there as a new file"
+        )
