@@ -81,8 +81,11 @@ class LogMel(nn.Module):
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("window", _window(config.window, config.win_length))
-        self.register_buffer("filterbank", mel_filterbank(config))
+        # Real numbers even where a model is laid out on "meta": computing these two there would
+        # import PyTorch's compiler, which takes seconds.
+        with torch.device("cpu"):
+            self.register_buffer("window", _window(config.window, config.win_length))
+            self.register_buffer("filterbank", mel_filterbank(config))
 
     @property
     def seconds_per_frame(self) -> float:
