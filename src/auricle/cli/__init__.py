@@ -1,0 +1,75 @@
+"""The command line. A user's mistake is one line and exit code 2, never a traceback.
+
+Nothing heavy is imported here, or in the commands' modules outside their functions: `--help` and
+`--version` answer at once. AURICLE_DEBUG=1 shows the traceback of any error.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from auricle.errors import AuricleError
+
+EXIT_PARTIAL = 1  # some recordings, or a write, failed
+EXIT_MISTAKE = 2  # the user's, told before or instead of the work
+EXIT_UNEXPECTED = 70
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: The words after `auricle`; None takes them from `sys.argv`.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+    try:
+        from auricle.cli.app import app
+
+        code = app(args=arguments, prog_name="auricle", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        return _tell(error)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: Exception) -> int:
+    """Say what went wrong in one line; the exit code that goes with it."""
+    import typer
+
+    if os.environ.get("AURICLE_DEBUG"):
+        traceback.print_exc()
+    if isinstance(error, typer.Abort):
+        return EXIT_INTERRUPTED
+    if isinstance(error, AuricleError):
+        say_error(str(error))
+        return EXIT_MISTAKE
+    # Typer's usage errors; where their classes live changes with its version.
+    if hasattr(error, "format_message"):
+        say_error(f"{error.format_message()} (see auricle --help)")
+        return EXIT_MISTAKE
+    if isinstance(error, OSError) and error.strerror:
+        say_error(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        return EXIT_PARTIAL
+    said = str(error).strip().partition("\n")[0]
+    say_error(
+        f"unexpected {type(error).__name__}: {said} (AURICLE_DEBUG=1 shows where; please report it)"
+    )
+    return EXIT_UNEXPECTED
+
+
+def say_error(message: str) -> None:
+    """One line on stderr."""
+    print(f"auricle: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201

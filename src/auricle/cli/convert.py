@@ -1,0 +1,104 @@
+"""`auricle convert`: a model from one format to another."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auricle.errors import ConfigError
+
+
+class Format(StrEnum):
+    """What to write."""
+
+    AURICLE = "auricle"
+    NEMO = "nemo"
+    HUGGINGFACE = "huggingface"
+    CTRANSLATE2 = "ctranslate2"
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="A .nemo file, a folder, or a model's name."),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="DST", help="A file that ends in .nemo, or a folder.")
+    ],
+    *,
+    to: Annotated[
+        Format | None,
+        typer.Option(help="The format; else nemo for a .nemo, and auricle for a folder."),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Of a hybrid, for huggingface, which holds one head.")
+    ] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="For ctranslate2: int8, int8_float16, float16, ...")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the target if it is there.")
+    ] = False,
+) -> None:
+    """Convert a model.
+
+    NVIDIA's models between .nemo, Hugging Face and Auricle's own format; Whisper between Hugging
+    Face and CTranslate2.
+    """
+    format_ = to or (Format.NEMO if target.suffix == ".nemo" else None)
+    if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
+        raise ConfigError(f"{target} exists already: --overwrite replaces it")
+    if quantization is not None and format_ not in (None, Format.CTRANSLATE2):
+        raise ConfigError("--quantization is for --to ctranslate2")
+    if head is not None and format_ is not Format.HUGGINGFACE:
+        raise ConfigError("--head is for --to huggingface: the other formats keep all heads")
+    from auricle.checkpoints import hub, whisper
+
+    path = hub.resolve(source)
+    if path.resolve() == target.resolve():
+        raise ConfigError(f"{target} is the source itself: give another name")
+    kind = whisper.folder_kind(path) if path.is_dir() else None
+    if kind is not None:
+        written = _convert_whisper(path, kind, target, format_, quantization)
+    else:
+        written = _convert_checkpoint(path, target, format_, head, quantization)
+    typer.echo(f"{target}\t{written.value}")
+
+
+def _convert_whisper(
+    path: Path, kind: str, target: Path, to: Format | None, quantization: str | None
+) -> Format:
+    from auricle.checkpoints import whisper
+
+    other = Format.CTRANSLATE2 if kind == "huggingface" else Format.HUGGINGFACE
+    if to not in (None, other):
+        raise ConfigError(
+            f"{path} is a Whisper model in {kind} form and becomes {other.value} only"
+        )
+    if other is Format.CTRANSLATE2:
+        whisper.to_ctranslate2(path, target, quantization=quantization)
+    elif quantization is None:
+        whisper.to_huggingface(path, target)
+    else:
+        raise ConfigError("--quantization is for --to ctranslate2")
+    return other
+
+
+def _convert_checkpoint(
+    path: Path, target: Path, to: Format | None, head: str | None, quantization: str | None
+) -> Format:
+    from auricle import checkpoints
+    from auricle.checkpoints.huggingface import save_huggingface
+
+    if to is Format.CTRANSLATE2 or quantization is not None:
+        raise ConfigError(f"{path} is no Whisper model: ctranslate2 holds Whisper only")
+    to = to or Format.AURICLE
+    checkpoint = checkpoints.load(path)
+    if to is Format.HUGGINGFACE:
+        save_huggingface(checkpoint, target, head=head)
+    else:
+        checkpoints.save(checkpoint, target, format=to.value)
+    return to

@@ -1,0 +1,244 @@
+"""`auricle transcribe`: recordings in, text and subtitles out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auricle.errors import AudioError, ConfigError
+
+if TYPE_CHECKING:
+    from auricle.cli.outputs import Destination
+    from auricle.cli.reporting import Report
+    from auricle.transcribe import Failure, Source
+    from auricle.types import Transcript
+
+
+class Task(StrEnum):
+    """What to write down."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
+class Head(StrEnum):
+    """Which output head of a hybrid decodes."""
+
+    CTC = "ctc"
+    RNNT = "rnnt"
+    TDT = "tdt"
+
+
+def transcribe(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Audio or video files, folders, globs, JSONL manifests, or - (standard input).",
+            show_default=False,
+        ),
+    ],
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Hub name, folder or .nemo file; else $AURICLE_MODEL, else the default model.",
+        ),
+    ] = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "-f",
+            "--format",
+            help="txt, json, srt, vtt, ctm, tsv; several with commas.  [default: txt]",
+            show_default=False,
+        ),
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output-dir",
+            help="Folder for the files; or one file (talk.srt); or a manifest (out.jsonl) whose "
+            "rows gain pred_text. Without it, standard output.",
+        ),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="For models that offer a choice; else detected.")
+    ] = None,
+    task: Annotated[
+        Task, typer.Option(help="translate (into English) needs a multilingual Whisper.")
+    ] = Task.TRANSCRIBE,
+    channel: Annotated[
+        str, typer.Option(help="mix, a number from 0, or all (each on its own, as a speaker).")
+    ] = "mix",
+    head: Annotated[
+        Head | None,
+        typer.Option(help="Of a hybrid model."),
+    ] = None,
+    batch_seconds: Annotated[
+        float | None,
+        typer.Option(help="Audio seconds in a batch; chosen for the device if absent."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="auto, fp32, bf16, fp16; Whisper also int8."),
+    ] = "auto",
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit on the hub."),
+    ] = None,
+    local_only: Annotated[bool, typer.Option("--local-only", help="No network.")] = False,
+    timestamps: Annotated[
+        bool, typer.Option(help="Times and confidences of words and segments.")
+    ] = True,
+    nemo_timestamps: Annotated[
+        bool,
+        typer.Option(
+            "--nemo-timestamps", help="NeMo's own numbers, quirks included (docs/differences.md)."
+        ),
+    ] = False,
+    max_line_width: Annotated[int, typer.Option(help="Columns in a line.")] = 42,
+    max_line_count: Annotated[int, typer.Option(help="Lines in a cue.")] = 2,
+    highlight_words: Annotated[
+        bool,
+        typer.Option("--highlight-words", help="Underline each word as it is spoken."),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Skip recordings whose outputs exist."),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace outputs that exist."),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Neither progress nor warnings.")
+    ] = False,
+) -> int:
+    """Transcribe recordings.
+
+    Finished files stay when one fails or when you press Ctrl-C; go on with --resume. The exit code
+    is 1 if some recordings failed, 2 if nothing could be begun.
+    """
+    from auricle.cli.outputs import TIMED, Wish, plan
+    from auricle.cli.reporting import Report, warnings_to
+    from auricle.formats import SubtitleOptions
+
+    if resume and overwrite:
+        raise ConfigError("--resume skips what is there and --overwrite replaces it: choose one")
+    wish = Wish(
+        output,
+        _formats(formats),
+        "skip" if resume else "replace" if overwrite else "refuse",
+        SubtitleOptions(max_line_width, max_line_count, highlight_words),
+    )
+    if untimed := [f for f in wish.formats if f in TIMED and not timestamps]:
+        raise ConfigError(f"{untimed[0]} needs times: leave --no-timestamps out")
+    options: dict[str, Any] = {
+        "language": language,
+        "task": task.value,
+        "channel": _channel(channel),
+        "timestamps": "nemo" if nemo_timestamps and timestamps else timestamps,
+        "batch_seconds": batch_seconds,
+    }
+    destination = plan(_sources(inputs), wish)
+    report = Report(len(destination.todo), quiet=quiet)
+    with warnings_to(report, quiet=quiet):
+        if not destination.todo:
+            destination.close()
+            return 0
+        from auricle import load
+
+        recognizer = load(
+            model,
+            device=device,
+            precision=precision,
+            head=head and head.value,
+            revision=revision,
+            local_only=local_only,
+        )
+        results = recognizer.transcribe_iter(destination.todo, on_error="return", **options)
+        return _deliver(results, destination, report)
+
+
+def _deliver(
+    results: Iterator[Transcript | Failure], destination: Destination, report: Report
+) -> int:
+    """Write results as they come; the exit code."""
+    from auricle.cli import EXIT_INTERRUPTED, EXIT_PARTIAL
+    from auricle.transcribe import Failure
+
+    try:
+        with report:
+            for source, result in zip(destination.todo, results, strict=True):
+                if isinstance(result, Failure):
+                    report.fail(_named(source, result))
+                    continue
+                with report.aside() if destination.on_screen else nullcontext():
+                    destination.write(source, result)
+                report.succeed(result.duration)
+    except KeyboardInterrupt:
+        report.say(f"auricle: interrupted; {report.summary}; go on with --resume")
+        return EXIT_INTERRUPTED
+    finally:
+        destination.close()
+    return EXIT_PARTIAL if report.failed else 0
+
+
+def _named(source: Source, failure: Failure) -> str:
+    message = str(failure.error)
+    known = source.name in message or (source.path is not None and str(source.path) in message)
+    return message if known else f"{source.name}: {message}"
+
+
+def _sources(inputs: Sequence[str]) -> list[Source]:
+    """The recordings behind the arguments.
+
+    Raises:
+        AudioError: None of them is there.
+        ManifestError: A manifest row that cannot be read.
+    """
+    from auricle.transcribe import Source, expand
+
+    if list(inputs).count("-") > 1:
+        raise ConfigError("- (standard input) can be read once only")
+    found: list[Source] = []
+    for item in inputs:
+        if item == "-":
+            found.append(Source(None, "stdin", data=sys.stdin.buffer.read()))
+        else:
+            found += expand([item])
+    missing = [s.path for s in found if s.path is not None and not s.path.exists()]
+    if missing and len(missing) == len(found):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise AudioError(f"{missing[0]}: no such file or folder{more}")
+    return found
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    from auricle.formats import FORMATS
+
+    chosen = tuple(dict.fromkeys(f.strip().lower() for f in text.split(",") if f.strip()))
+    for format_ in chosen:
+        if format_ not in FORMATS:
+            raise ConfigError(f"unknown format {format_!r}: choose of {', '.join(FORMATS)}")
+    return chosen
+
+
+def _channel(text: str) -> int | str | None:
+    if text == "mix":
+        return None
+    if text == "all":
+        return text
+    if not text.isdecimal():
+        raise ConfigError(f"--channel is mix, all, or a number from 0, not {text!r}")
+    return int(text)
