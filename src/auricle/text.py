@@ -1,0 +1,71 @@
+"""Facts about written text: language tags, punctuation, sentence ends, scripts without spaces.
+
+Knows neither tokenizers nor models.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+
+_TAG = re.compile(r"\s*<([a-z]{2,3}-[A-Z]{2})>")
+_SPECIAL = re.compile(r"\[.*\]|<.*>|##.*|\u2581.*|\s*", re.DOTALL)
+# Unicode calls these punctuation, but they are read aloud.
+_SPOKEN = frozenset("%‰&@#*§％＆＠＃＊")
+_SENTENCE_ENDS = frozenset(".?!…。．？！｡؟۔।॥‽")
+_CLOSERS = "\"'”’»›)]}」』）】》〉"
+# Han, kana, Thai, Lao, Burmese, Khmer: words are not divided by spaces.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+
+
+def split_language_tags(text: str) -> tuple[str, str | None]:
+    """Take tags such as `<en-US>` out; gives the text, stripped, and the most frequent language."""
+    found = Counter(_TAG.findall(text))
+    if not found:
+        return text.strip(), None
+    return _TAG.sub("", text).strip(), found.most_common(1)[0][0]
+
+
+def is_punctuation(text: str) -> bool:
+    """Whether nothing in `text` is spoken: marks and spaces only. False for empty text."""
+    return bool(text.strip()) and all(
+        c.isspace() or (unicodedata.category(c).startswith("P") and c not in _SPOKEN) for c in text
+    )
+
+
+def ends_sentence(word: str) -> bool:
+    """Whether a sentence ends with this word; quotes and brackets may close behind the mark."""
+    return word.rstrip(_CLOSERS)[-1:] in _SENTENCE_ENDS
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether `text` begins in a script that puts no spaces between words."""
+    return bool(_UNSPACED.match(text))
+
+
+@lru_cache(maxsize=32)
+def marks(pieces: Sequence[str]) -> frozenset[str]:
+    """The punctuation marks that a vocabulary writes without a space of their own.
+
+    NeMo's rule: marks inside pieces that neither begin with a space mark or `##` nor stand in
+    brackets.
+    """
+    return frozenset(
+        c
+        for piece in pieces
+        for c in piece
+        if unicodedata.category(c).startswith("P") and not _SPECIAL.fullmatch(piece)
+    )
+
+
+def close_up(text: str, marks: Collection[str]) -> str:
+    """Take out one space before each of `marks`, as NeMo does with what a tokenizer decoded."""
+    if not marks:
+        return text
+    return re.sub(rf"\s([{re.escape(''.join(sorted(marks)))}])", r"\1", text)

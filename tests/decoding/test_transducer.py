@@ -1,0 +1,160 @@
+"""The batched loop against a decoder that reads one step after the other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from auricle.decoding import Hypothesis, transducer
+from auricle.decoding.transducer import TransducerState
+
+from .fakes import CountingPredictor, TableJoint, slow_transducer
+
+BLANK = 6
+RNNT: tuple[int, ...] = ()
+TDT = (0, 1, 2, 3, 4)
+SPARSE = (0, 2, 7)
+
+
+def _batch(lengths: list[int], seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(50, (len(lengths), max(lengths), 1), generator=generator).float()
+
+
+def _networks(
+    durations: tuple[int, ...], bias: float, seed: int
+) -> tuple[CountingPredictor, TableJoint]:
+    outputs = BLANK + 1 + len(durations)
+    return CountingPredictor(BLANK), TableJoint(outputs, BLANK, bias, seed)
+
+
+def _decode(
+    encodings: Tensor,
+    lengths: list[int],
+    networks: tuple[CountingPredictor, TableJoint],
+    durations: tuple[int, ...],
+    max_symbols: int | None,
+    state: TransducerState | None = None,
+) -> tuple[list[Hypothesis], TransducerState]:
+    return transducer.greedy(
+        encodings,
+        torch.tensor(lengths),
+        *networks,
+        durations,
+        max_symbols=max_symbols,
+        blank_id=BLANK,
+        state=state,
+    )
+
+
+@pytest.mark.parametrize("durations", [RNNT, TDT, SPARSE], ids=["rnnt", "tdt", "sparse"])
+@pytest.mark.parametrize("max_symbols", [1, 2, 10, None])
+@pytest.mark.parametrize("bias", [-1.0, 1.5, 4.0])
+def test_equals_the_slow_decoder(
+    durations: tuple[int, ...], max_symbols: int | None, bias: float
+) -> None:
+    for seed, lengths in enumerate([[37, 0, 90, 1, 64, 12], [33], [3, 7, 7], [0, 0]]):
+        encodings = _batch(lengths, seed)
+        networks = _networks(durations, bias, seed)
+        hypotheses, state = _decode(encodings, lengths, networks, durations, max_symbols)
+        assert state.steps.tolist() == lengths
+        for row, length, hypothesis in zip(encodings, lengths, hypotheses, strict=True):
+            expected = slow_transducer(row[:length], *networks, durations, max_symbols)
+            assert hypothesis.ids == tuple(e.id for e in expected)
+            assert hypothesis.starts == tuple(e.start for e in expected)
+            assert hypothesis.ends == tuple(e.start + max(1, e.duration) for e in expected)
+            assert hypothesis.durations == (
+                tuple(e.duration for e in expected) if durations else ()
+            )
+            assert hypothesis.confidences == pytest.approx([e.confidence for e in expected])
+            assert hypothesis.score == pytest.approx(sum(e.log_prob for e in expected))
+            assert hypothesis.steps == length
+            assert hypothesis.head == ("tdt" if durations else "rnnt")
+
+
+@pytest.mark.parametrize("durations", [RNNT, TDT, SPARSE], ids=["rnnt", "tdt", "sparse"])
+@pytest.mark.parametrize("max_symbols", [1, 2, 10])
+@pytest.mark.parametrize("bias", [-1.0, 2.0])
+def test_chunks_with_the_state_carried_equal_one_call(
+    durations: tuple[int, ...], max_symbols: int, bias: float
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for seed in range(12):
+        encodings = _batch([40, 40, 40], seed)
+        networks = _networks(durations, bias, seed)
+        whole, end = _decode(encodings, [40, 40, 40], networks, durations, max_symbols)
+        # Every row has its own cuts, so that chunks of different lengths share a batch.
+        cuts = torch.randint(0, 41, (3, 3), generator=generator).sort(dim=1).values
+        edges = torch.cat([torch.zeros(3, 1, dtype=torch.int64), cuts], dim=1)
+        edges = torch.cat([edges, torch.full((3, 1), 40)], dim=1)
+        state: TransducerState | None = None
+        parts: list[list[Hypothesis]] = []
+        for piece in range(4):
+            starts, stops = edges[:, piece], edges[:, piece + 1]
+            lengths = (stops - starts).tolist()
+            chunk = torch.zeros(3, max(lengths), 1)
+            for row in range(3):
+                chunk[row, : lengths[row]] = encodings[row, starts[row] : stops[row]]
+            before = None if state is None else state.prediction.clone()
+            hypotheses, after = _decode(chunk, lengths, networks, durations, max_symbols, state)
+            if state is not None:
+                assert torch.equal(state.prediction, before)  # the old state is still good
+            state = after
+            parts.append(hypotheses)
+        assert state is not None
+        for row, expected in enumerate(whole):
+            assert sum((p[row].ids for p in parts), ()) == expected.ids
+            assert sum((p[row].starts for p in parts), ()) == expected.starts
+            assert sum((p[row].durations for p in parts), ()) == expected.durations
+            assert sum(p[row].score for p in parts) == pytest.approx(expected.score)
+        assert torch.equal(state.prediction, end.prediction)
+        assert torch.equal(state.skip, end.skip)
+        assert torch.equal(state.steps, end.steps)
+
+
+@pytest.mark.parametrize("durations", [RNNT, TDT], ids=["rnnt", "tdt"])
+def test_the_batch_changes_nothing(durations: tuple[int, ...]) -> None:
+    lengths = [50, 3, 29, 0, 41]
+    encodings = _batch(lengths, 5)
+    networks = _networks(durations, 2.0, 5)
+    together, _ = _decode(encodings, lengths, networks, durations, 10)
+    for row, length in enumerate(lengths):
+        alone, _ = _decode(encodings[row : row + 1, :length], [length], networks, durations, 10)
+        assert alone[0].ids == together[row].ids
+        assert alone[0].starts == together[row].starts
+        assert alone[0].durations == together[row].durations
+
+
+def test_predictor_runs_once_a_token_and_blanks_are_read_in_blocks() -> None:
+    encodings = _batch([1000], 0)
+    silent = _networks(RNNT, 100.0, 0)
+    hypotheses, _ = _decode(encodings, [1000], silent, RNNT, 10)
+    assert hypotheses[0].ids == ()
+    assert silent[0].calls == 1  # the blank that stands before the first token
+    assert silent[1].steps_read == 1000
+
+    talking = _networks(RNNT, 2.0, 0)
+    hypotheses, _ = _decode(encodings, [1000], talking, RNNT, 10)
+    assert talking[0].calls == 1 + len(hypotheses[0].ids) > 100
+
+
+def test_rows_do_not_wait_for_each_other() -> None:
+    """A batch takes no more rounds than its busiest row has tokens, and a few for silence."""
+    lengths = [300] * 8
+    networks = _networks(RNNT, 2.5, 3)
+    hypotheses, _ = _decode(_batch(lengths, 3), lengths, networks, RNNT, 10)
+    busiest = max(len(h.ids) for h in hypotheses)
+    assert networks[0].calls < 1.6 * busiest
+
+
+def test_many_tokens_are_scored_in_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = _networks(TDT, 1.0, 2)
+    encodings = _batch([80, 60], 2)
+    expected, _ = _decode(encodings, [80, 60], networks, TDT, 10)
+    monkeypatch.setattr(transducer, "PENDING_VALUES", 20)
+    found, _ = _decode(encodings, [80, 60], networks, TDT, 10)
+    for a, b in zip(found, expected, strict=True):
+        assert a.ids == b.ids
+        assert a.confidences == pytest.approx(b.confidences)
+        assert a.score == pytest.approx(b.score)
