@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from auricle.errors import CheckpointError, ConfigError
 from auricle.features import LogMel
@@ -50,11 +51,16 @@ def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:
     """
     model = _skeleton(checkpoint)
     _check(checkpoint, model)
+    ties = _ties(model)
     model.load_state_dict(
         {key: _cast(key, value, dtype) for key, value in checkpoint.tensors.items()},
         strict=True,
         assign=True,
     )
+    for first, *others in ties:
+        for name in others:
+            module, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(module), leaf, model.get_parameter(first))
     return model.eval()
 
 
@@ -72,12 +78,32 @@ def feature_tensors(config: ModelConfig) -> dict[str, Tensor]:
     return {f"features.{key}": value for key, value in LogMel(config.features).state_dict().items()}
 
 
+class _WithoutRandomNumbers(TorchFunctionMode):
+    """Parameters on `meta` have no numbers, and asking for them imports PyTorch's compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _skeleton(checkpoint: Checkpoint) -> ASR:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutRandomNumbers():
             return ASR(checkpoint.config)
     except ConfigError as error:
         raise CheckpointError(f"{checkpoint.name}: {error}; it cannot be built") from None
+
+
+def _ties(model: ASR) -> list[list[str]]:
+    """Names of one and the same parameter, which loading would part: training must move it whole."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def _check(checkpoint: Checkpoint, model: ASR) -> None:

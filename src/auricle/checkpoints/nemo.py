@@ -100,10 +100,10 @@ def _completed(tensors: dict[str, Tensor], translation: Translation) -> dict[str
 
 
 def _compact(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor with a storage of its own size: torch saves whole storages."""
+    """Each tensor with a storage of its own size, for torch saves whole storages; in one order."""
     return {
         key: value.contiguous()
         if value.untyped_storage().nbytes() == value.nbytes
         else value.clone(memory_format=torch.contiguous_format)
-        for key, value in state.items()
+        for key, value in sorted(state.items())
     }
