@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
@@ -96,11 +97,11 @@ def cues(
     """Cut `passages` into cues; `label` gives the text that each cue's first line opens with."""
     made: list[Cue] = []
     for passage in passages:
-        layout = _Layout(options, columns(label(passage.speaker)))
+        indent = columns(label(passage.speaker))
         for run in _runs(_pieces(passage, options.max_line_width), options.max_pause):
             made += [
-                Cue(words[0].start, words[-1].end, layout.lines(words), passage.speaker)
-                for words in layout.cut(run)
+                Cue(lines[0][0].start, lines[-1][-1].end, lines, passage.speaker)
+                for lines in _Layout(run, options, indent).cues()
             ]
     made.sort(key=lambda cue: cue.start)
     return _timed(made, options.min_duration)
@@ -120,79 +121,80 @@ def join(pieces: Sequence[Piece]) -> str:
 
 
 class _Layout:
-    """Where one speaker's words break; `indent` columns of a cue's first line are taken."""
+    """Where one run of words breaks; `indent` columns of a cue's first line are taken."""
 
-    def __init__(self, options: SubtitleOptions, indent: int) -> None:
+    def __init__(self, pieces: Sequence[Piece], options: SubtitleOptions, indent: int) -> None:
+        self.pieces = pieces
         self.options = options
         self.indent = indent
+        self.wide = [columns(piece.text) for piece in pieces]
+        self.glue = [columns(piece.glue) for piece in pieces]
+        inner = [_badness(before, after) for before, after in pairwise(pieces)]
+        self.badness = [0.0, *inner, 0.0]  # of a break before each piece, and at the end
 
-    def cut(self, pieces: list[Piece]) -> list[list[Piece]]:
-        """The words of each cue."""
-        room = self.options.max_line_width * self.options.max_line_count
+    def cues(self) -> Iterator[tuple[tuple[Piece, ...], ...]]:
+        """The lines of each cue."""
+        for start, stop in _cheapest(0, len(self.pieces), self._cue_prices):
+            spans = _cheapest(start, stop, partial(self._line_prices, start))
+            yield tuple(tuple(self.pieces[i:j]) for i, j in spans)
 
-        def cost(i: int, j: int) -> float | None:
-            words = pieces[i:j]
-            if j - i > 1:
-                if words[-1].end - words[0].start > self.options.max_duration:
-                    return None
-                if self._fewest_lines(words) > self.options.max_line_count:
-                    return None
-            emptiness = 1 - min(1.0, columns(join(words)) / room)
-            last = j == len(pieces)
-            return 4 + 3 * emptiness**2 + _loneliness(words) + (0 if last else _badness(pieces, j))
-
-        return [pieces[i:j] for i, j in _cheapest(len(pieces), cost)]
-
-    def lines(self, pieces: list[Piece]) -> tuple[tuple[Piece, ...], ...]:
-        """The lines of one cue: as few as will do, of about the same length."""
-        width = self.options.max_line_width
-
-        def cost(i: int, j: int) -> float | None:
-            line = pieces[i:j]
-            used = columns(join(line)) + (self.indent if i == 0 else 0)
-            if used > width and j - i > 1:
-                return None
-            # Twelve is more than any slack and badness together: fewer lines come first.
-            slack = 4 * (1 - min(1.0, used / width)) ** 2
-            ragged = 0 if j == len(pieces) else _badness(pieces, j) / 3
-            return 12 + slack + _loneliness(line) / 4 + ragged
-
-        return tuple(tuple(pieces[i:j]) for i, j in _cheapest(len(pieces), cost))
-
-    def _fewest_lines(self, pieces: Sequence[Piece]) -> int:
-        count, used = 1, self.indent
-        for index, piece in enumerate(pieces):
-            wide = columns(piece.text)
-            glued = wide + (columns(piece.glue) if index else 0)
-            if index and used + glued > self.options.max_line_width:
-                count, used = count + 1, wide
+    def _cue_prices(self, start: int, end: int) -> Iterator[tuple[int, float]]:
+        """What a cue from `start` costs, for each place where it may stop."""
+        width, room = self.options.max_line_width, self.options.max_line_count
+        latest = self.pieces[start].start + self.options.max_duration
+        lines, used, total = 1, self.indent, 0
+        for stop in range(start + 1, end + 1):
+            added = self._added(start, stop - 1)
+            total += added
+            if used + added > width and stop - start > 1:
+                lines, used = lines + 1, self.wide[stop - 1]
             else:
-                used += glued
-        return count
+                used += added
+            too_long = lines > room or self.pieces[stop - 1].end > latest
+            if too_long and stop - start > 1:
+                return
+            emptiness = max(0.0, 1 - total / (width * room))
+            alone = self._loneliness(start, stop)
+            yield stop, 4 + 3 * emptiness**2 + alone + self.badness[stop]
+
+    def _line_prices(self, first: int, start: int, end: int) -> Iterator[tuple[int, float]]:
+        """What a line from `start` costs: few lines, of about the same length."""
+        width, used = self.options.max_line_width, self.indent if start == first else 0
+        for stop in range(start + 1, end + 1):
+            used += self._added(start, stop - 1)
+            if used > width and stop - start > 1:
+                return
+            slack = 4 * max(0.0, 1 - used / width) ** 2
+            ragged = 0.0 if stop == end else self.badness[stop] / 3
+            # Twelve is more than any slack and badness together: fewer lines come first.
+            yield stop, 12 + slack + self._loneliness(start, stop) / 4 + ragged
+
+    def _added(self, start: int, index: int) -> int:
+        return self.wide[index] + (self.glue[index] if index > start else 0)
+
+    def _loneliness(self, start: int, stop: int) -> float:
+        return 6.0 if stop - start == 1 and self.wide[start] <= 2 * _SHORT_WORD else 0.0
 
 
-def _cheapest(count: int, cost: Callable[[int, int], float | None]) -> list[tuple[int, int]]:
-    """Cut 0..count into spans of the least summed cost; `cost` None says a span is too long."""
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for j in range(1, count + 1):
-        choices = []
-        for i in range(j - 1, -1, -1):
-            price = cost(i, j)
-            if price is None:
-                break
-            choices.append((best[i][0] + price, i))
-        best.append(min(choices))
+def _cheapest(
+    start: int, end: int, prices: Callable[[int, int], Iterator[tuple[int, float]]]
+) -> list[tuple[int, int]]:
+    """Cut start..end into spans of the least summed price; any single piece has a price."""
+    best = {start: (0.0, start)}
+    for at in range(start, end):
+        so_far = best[at][0]
+        for stop, price in prices(at, end):
+            if stop not in best or so_far + price < best[stop][0]:
+                best[stop] = (so_far + price, at)
     spans: list[tuple[int, int]] = []
-    j = count
-    while j > 0:
-        spans.append((best[j][1], j))
-        j = best[j][1]
+    while end > start:
+        spans.append((best[end][1], end))
+        end = best[end][1]
     return spans[::-1]
 
 
-def _badness(pieces: Sequence[Piece], at: int) -> float:
-    """How bad a break before piece `at` is."""
-    before, after = pieces[at - 1], pieces[at]
+def _badness(before: Piece, after: Piece) -> float:
+    """How bad a break between two pieces is."""
     if not after.glue and len(before.text) > 1:
         return 4.0  # inside a word, or in a script without spaces
     text = before.text.rstrip(_CLOSING)
@@ -201,11 +203,6 @@ def _badness(pieces: Sequence[Piece], at: int) -> float:
     if text.endswith(_CLAUSE_END) or after.start - before.end >= _SHORT_PAUSE:
         return 1.0
     return 5.0 if len(text) <= _SHORT_WORD else 3.0
-
-
-def _loneliness(pieces: Sequence[Piece]) -> float:
-    alone = len(pieces) == 1 and columns(pieces[0].text) <= 2 * _SHORT_WORD
-    return 6.0 if alone else 0.0
 
 
 def _runs(pieces: list[Piece], max_pause: float) -> Iterator[list[Piece]]:
