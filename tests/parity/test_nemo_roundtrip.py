@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,13 @@ ARCHIVES = sorted(
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NeMo asks the hub for `bert-base-cased` whatever the WordPiece vocabulary: stand in for it."""
     nemo_logging.setLevel(nemo_logging.ERROR)
-    torch.manual_seed(0)
-    yield
+    stand_in = tmp_path / "bert-base-cased"
+    stand_in.mkdir()
+    (stand_in / "config.json").write_text('{"model_type": "bert"}')
+    monkeypatch.chdir(tmp_path)
 
 
 def restored(path: Path) -> Any:

@@ -117,6 +117,7 @@ def transducer(
     context: int | None = None,
     activation: str = "relu",
     joint_dropout: float = 0.2,
+    hidden: int = 24,
     joint_hidden: int = 28,
     durations: Sequence[int] = (),
     max_symbols: int | None = 10,
@@ -124,8 +125,8 @@ def transducer(
 ) -> Config:
     """An RNNT model, or TDT with `durations`; stateless with `context`."""
     config = _common(encoder, front, tokenizer, labels)
-    hidden = {"enc_hidden": _width(encoder), "pred_hidden": 24, "joint_hidden": joint_hidden}
-    prednet: Config = {"pred_hidden": 24, "pred_rnn_layers": layers, "dropout": 0.2}
+    sizes = {"enc_hidden": _width(encoder), "pred_hidden": hidden, "joint_hidden": joint_hidden}
+    prednet: Config = {"pred_hidden": hidden, "pred_rnn_layers": layers, "dropout": 0.2}
     kind = "StatelessTransducerDecoder" if context else "RNNTDecoder"
     decoder: Config = {
         "_target_": f"nemo.collections.asr.modules.{kind}",
@@ -148,8 +149,8 @@ def transducer(
             "joint_hidden": joint_hidden,
             "activation": activation,
             "dropout": joint_dropout,
-            "encoder_hidden": hidden["enc_hidden"],
-            "pred_hidden": 24,
+            "encoder_hidden": sizes["enc_hidden"],
+            "pred_hidden": hidden,
         },
         "num_classes": len(labels) if labels else -1,
         "vocabulary": list(labels) if labels else [],
@@ -160,7 +161,7 @@ def transducer(
     if durations:
         decoding |= {"model_type": "tdt", "durations": list(durations)}
         loss = {"loss_name": "tdt", "tdt_kwargs": {"durations": list(durations), "sigma": 0.02}}
-        hidden |= {"tdt_durations": list(durations), "num_tdt_durations": len(durations)}
+        sizes |= {"tdt_durations": list(durations), "num_tdt_durations": len(durations)}
     if big_blanks:
         decoding |= {"model_type": "multiblank", "big_blank_durations": list(big_blanks)}
         decoding["strategy"] = "greedy"
@@ -170,7 +171,7 @@ def transducer(
         }
     return {
         **config,
-        "model_defaults": hidden,
+        "model_defaults": sizes,
         "decoder": decoder,
         "joint": joint,
         "decoding": decoding,
