@@ -160,7 +160,7 @@ def _stretch(track: Track, wanted: _Wanted) -> Iterator[Samples]:
     position, found = _aligned(spans(track, wanted.channel, wanted.start), wanted.sample_rate)
     empty = True
     for piece in _at_rate(found, wanted.sample_rate):
-        _check_finite(piece, position / wanted.sample_rate, track.name)
+        _check_finite(piece, position, wanted.sample_rate, track.name)
         stop = None if wanted.stop is None else max(0, wanted.stop - position)
         inside = piece[max(0, wanted.first - position) : stop]
         position += len(piece)
@@ -236,7 +236,7 @@ def _read_array(array: npt.NDArray[Any], source_rate: int | None, wanted: _Wante
         data = array.T  # [S, C] -> [C, S]
     check_channels(len(data), wanted.channel, f"the array of shape {array.shape}")
     mono = to_mono(data, wanted.channel)
-    _check_finite(mono, None, "the array")
+    _check_finite(mono, 0, source_rate, "the array")
     whole = resample(mono, source_rate, wanted.sample_rate)
     inside = whole[wanted.first : wanted.stop]
     if not len(inside):
@@ -244,11 +244,13 @@ def _read_array(array: npt.NDArray[Any], source_rate: int | None, wanted: _Wante
     return inside
 
 
-def _check_finite(samples: Samples, start: float | None, name: str) -> None:
-    if not np.isfinite(samples).all():
-        bad = int(np.argmin(np.isfinite(samples)))
-        where = f"sample {bad}" if start is None else f"the sound at {start:.1f} s"
-        raise AudioError(f"{name}: {where} is NaN or infinite; write the recording again")
+def _check_finite(samples: Samples, position: int, rate: int, name: str) -> None:
+    finite = np.isfinite(samples)
+    if not finite.all():
+        seconds = (position + int(np.argmin(finite))) / rate
+        raise AudioError(
+            f"{name}: the sample at {seconds:.2f} s is NaN or infinite; write the recording again"
+        )
 
 
 def _raise_empty(name: str, end: float, wanted: _Wanted) -> Never:

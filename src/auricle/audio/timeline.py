@@ -60,7 +60,7 @@ def spans(track: Track, channel: int | None, start: float = 0.0) -> Iterator[Spa
         time = frame.time
         if base is None:
             base = _base(track, time or 0.0) if sought is None else sought
-            clock = 0.0 if sought is None or time is None else time - base
+            clock = 0.0 if sought is None or time is None else min(time - base, start)
         gap = 0.0 if time is None else time - base - clock
         if not -_LONGEST_OVERLAP <= gap <= _LONGEST_GAP:
             base += gap  # a leap of the clock: files joined end to end, and so is their sound
@@ -131,10 +131,12 @@ def check_channels(count: int, channel: int | None, name: str) -> None:
 def to_mono(data: npt.NDArray[Any], channel: int | None) -> Samples:
     """Mix [C, S] of any PCM type down to float32 [S]; integers are scaled by their full range."""
     mono: Samples
-    if channel is not None or len(data) == 1:
-        mono = np.asarray(data[channel or 0], np.float32)
-    else:
-        mono = data.mean(axis=0, dtype=np.float32)
+    with np.errstate(all="ignore"):  # what overflows is found, and refused, as not finite
+        if channel is not None or len(data) == 1:
+            mono = np.asarray(data[channel or 0], np.float32)
+        else:
+            mono = np.add.reduce(data, axis=0, dtype=np.float32)
+            mono /= len(data)
     if data.dtype.kind == "u":
         mono -= 128.0
     if data.dtype.kind in "iu":

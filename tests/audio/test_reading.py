@@ -1,0 +1,178 @@
+"""Arrays, stretches, blocks, exactness and threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+import wave
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import pytest
+from media import chirp, encode
+
+from auricle import audio
+from auricle.errors import AudioError, ConfigError
+
+RATE = 16_000
+
+
+def test_pcm16_is_exact() -> None:
+    pcm = np.random.default_rng(0).integers(-32768, 32768, 20_000).astype("<i2")
+    file = BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        out.writeframes(pcm.tobytes())
+    samples = audio.read(file.getvalue())
+    assert samples.dtype == np.float32
+    assert samples.flags.c_contiguous
+    assert samples.flags.owndata
+    assert np.array_equal(samples, pcm.astype(np.float32) / 32768)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32", "float64", ">i2", ">f4"])
+def test_arrays_of_every_type_say_the_same(dtype: str) -> None:
+    wanted = chirp(0.5, RATE)
+    scale = 2.0 ** (8 * np.dtype(dtype).itemsize - 1) if np.dtype(dtype).kind == "i" else 1.0
+    array = (wanted.astype(np.float64) * scale).astype(dtype)
+    assert np.allclose(audio.read(array, source_rate=RATE), wanted, atol=1e-4)
+
+
+def test_the_smaller_axis_of_an_array_is_the_channels() -> None:
+    left, right = chirp(0.5, RATE), -0.5 * chirp(0.5, RATE)
+    for array in (np.stack([left, right]), np.stack([left, right], axis=1)):
+        assert np.array_equal(audio.read(array, source_rate=RATE, channel=1), right)
+        assert np.allclose(audio.read(array, source_rate=RATE), left / 4, atol=1e-7)
+    assert np.array_equal(audio.read(left[:, None], source_rate=RATE), left)
+
+
+def test_an_array_is_resampled_like_a_file() -> None:
+    samples = chirp(1.0, 44_100)
+    wav = encode(samples, codec="pcm_f32le")
+    assert np.array_equal(audio.read(samples, source_rate=44_100), audio.read(wav))
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "message"),
+    [
+        (np.zeros(10, np.float32), None, "does not say its rate"),
+        (np.zeros(10, np.uint8), RATE, "an array of uint8 is no audio"),
+        (np.zeros(10, np.complex64), RATE, "complex64 is no audio"),
+        (np.array(["a"]), RATE, "is no audio"),
+        (np.zeros(0, np.float32), RATE, r"shape \(0,\) holds no recording"),
+        (np.zeros((3, 0), np.float32), RATE, "holds no recording"),
+        (np.zeros((2, 3, 4), np.float32), RATE, "holds no recording"),
+        (np.array(0.5), RATE, "holds no recording"),
+        (np.zeros((600, 700), np.float32), RATE, "has 600 channels; at most 256"),
+        (np.array([0, np.nan, 0], np.float32), RATE, r"sample at 0\.00 s is NaN or infinite"),
+        (np.array([0, 1e300]), RATE, r"sample at 0\.00 s is NaN or infinite"),
+    ],
+)
+def test_arrays_that_are_no_recording_are_refused(
+    array: np.ndarray, rate: int | None, message: str
+) -> None:
+    with pytest.raises(AudioError, match=message):
+        audio.read(array, source_rate=rate)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sample_rate": 0},
+        {"sample_rate": 8000.5},
+        {"source_rate": -8000},
+        {"channel": "left"},
+        {"channel": True},
+        {"start": -1},
+        {"start": float("nan")},
+        {"seconds": 0},
+        {"seconds": float("inf")},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        audio.read(np.zeros(100, np.float32), **{"source_rate": RATE, **options})
+
+
+LONG = [
+    ("wav", "pcm_s16le", 44_100),
+    ("flac", "flac", 48_000),
+    ("mov", "pcm_s16le", 44_100),
+    ("mp3", "libmp3lame", 44_100),
+    ("matroska", "pcm_s16le", 16_000),
+]
+
+
+@pytest.mark.parametrize(("container", "codec", "rate"), LONG)
+def test_a_stretch_is_what_the_whole_holds_there(container: str, codec: str, rate: int) -> None:
+    """Whether it was reached by seeking or by reading."""
+    data = encode(chirp(45.0, rate), container, codec, rate)
+    whole = audio.read(data)
+    for start, seconds in ((0.0, 1.0), (10.003, 2.5), (40.0007, 2.0), (44.0, 10.0), (33.3, None)):
+        first = round(start * RATE)
+        stop = None if seconds is None else first + round(seconds * RATE)
+        part = audio.read(data, start=start, seconds=seconds)
+        assert len(part) == len(whole[first:stop])
+        assert np.allclose(part[100:-100], whole[first:stop][100:-100], atol=1e-6)
+
+
+def test_a_stretch_beyond_the_end_is_refused() -> None:
+    for source, rate in ((encode(chirp(1.0)), None), (chirp(1.0), 44_100)):
+        with pytest.raises(AudioError, match=r"begins at 2\.00 s, but the sound ends at 1\.00 s"):
+            audio.read(source, source_rate=rate, start=2.0)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.7, 30.0])
+def test_blocks_are_the_whole_cut_evenly(seconds: float) -> None:
+    data = encode(chirp(2.5), "mp3", "libmp3lame")
+    blocks = list(audio.blocks(data, seconds=seconds))
+    assert np.array_equal(np.concatenate(blocks), audio.read(data))
+    assert {len(b) for b in blocks[:-1]} <= {round(seconds * RATE)}
+    assert 0 < len(blocks[-1]) <= round(seconds * RATE)
+    array = chirp(2.5)
+    parts = list(audio.blocks(array, source_rate=44_100, seconds=seconds))
+    assert np.array_equal(np.concatenate(parts), audio.read(array, source_rate=44_100))
+
+
+def test_blocks_hold_one_block_and_read_holds_the_result_once() -> None:
+    """NumPy reports what it allocates: three minutes of stereo at 48 kHz would be 69 MB."""
+    data = encode(np.zeros((2, 180 * 48_000), np.float32), "flac", "flac", 48_000)
+    tracemalloc.start()
+    try:
+        seconds = sum(len(b) for b in audio.blocks(data)) / RATE
+        blocks_peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        whole = audio.read(data)
+        read_peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seconds == len(whole) / RATE == 180
+    assert blocks_peak < 8e6
+    assert read_peak < whole.nbytes + 4e6
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    files = [encode(chirp(1.0 + i / 10), "mp3", "libmp3lame") for i in range(6)]
+    expected = [audio.read(f) for f in files]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            for samples, wanted in zip(pool.map(audio.read, files * 2), expected * 2, strict=True):
+                assert np.array_equal(samples, wanted)
+
+
+def test_the_shared_recordings_are_as_long_as_their_manifests_say(shared) -> None:
+    from auricle import manifests
+
+    for name in ("librispeech-eval", "ljspeech", "digits"):
+        rows = list(manifests.read(shared(f"data/{name}.jsonl")))[::60]
+        for row in rows:
+            assert len(audio.read(row.path)) / RATE == pytest.approx(row.duration, abs=0.012)
+
+
+def test_the_room_opens_without_pyav() -> None:
+    code = "import sys, auricle.audio; sys.exit('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
