@@ -99,7 +99,7 @@ def _skeleton(checkpoint: Checkpoint) -> ASR:
 
 
 def _ties(model: ASR) -> list[list[str]]:
-    """Names of one and the same parameter, which loading would part: training must move it whole."""
+    """Names of one and the same parameter: loading parts them, and training must not."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
