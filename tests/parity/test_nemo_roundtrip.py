@@ -4,6 +4,7 @@ Needs nemo-toolkit; `make parity` runs it. Each golden checkpoint is loaded and 
 the YAML it came with, and with one written from our configuration alone.
 """
 
+
 from __future__ import annotations
 
 import dataclasses
@@ -39,7 +40,7 @@ ARCHIVES = sorted(
 
 @pytest.fixture(autouse=True)
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NeMo asks the hub for `bert-base-cased` whatever the WordPiece vocabulary: stand in for it."""
+    """NeMo asks the hub for `bert-base-cased` whatever the vocabulary: stand in for it."""
     nemo_logging.setLevel(nemo_logging.ERROR)
     stand_in = tmp_path / "bert-base-cased"
     stand_in.mkdir()

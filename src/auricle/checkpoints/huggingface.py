@@ -86,15 +86,16 @@ def save_huggingface(checkpoint: Checkpoint, path: Path, *, head: str | None = N
     blank = "<pad>" if head == "ctc" else "<blank>"
     tokenizer = to_tokenizer_json(checkpoint.tokenizer, blank)
     values = compose_config(config, head)
+    processor = compose_processor(config, head, blank)
     state = to_huggingface(checkpoint.tensors, config, head)
     with folder_beside(path) as folder:
         write_json(folder / CONFIG, values)
-        write_json(folder / PROCESSORS[0], compose_processor(config, head, blank))
+        write_json(folder / PROCESSORS[0], processor)
         write_json(
             folder / "tokenizer_config.json",
             {
                 "tokenizer_class": "ParakeetTokenizer",
-                "processor_class": "ParakeetProcessor",
+                "processor_class": processor["processor_class"],
                 "unk_token": "<unk>",
                 "pad_token": blank,
                 "clean_up_tokenization_spaces": False,

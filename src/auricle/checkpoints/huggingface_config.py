@@ -75,6 +75,7 @@ IGNORED_ENCODER = (
 )
 IGNORED_EXTRACTOR = (
     "feature_extractor_type",
+    "mel_filters_dtype",
     "processor_class",
     "padding_side",
     "padding_value",
