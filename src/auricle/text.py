@@ -49,6 +49,11 @@ def is_unspaced(text: str) -> bool:
     return bool(_UNSPACED.match(text))
 
 
+def continues(text: str) -> bool:
+    """Whether `text` must stay with what stands before it: a mark, or a combining sign."""
+    return not text or is_punctuation(text) or unicodedata.category(text[0]).startswith("M")
+
+
 @lru_cache(maxsize=32)
 def marks(pieces: Sequence[str]) -> frozenset[str]:
     """The punctuation marks that a vocabulary writes without a space of their own.

@@ -8,7 +8,7 @@ uniform distribution and 1 a certain one. A transducer's durations take no part.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -76,3 +76,9 @@ def entropy(kind: Kind = "tsallis", *, alpha: float = 0.33, norm: Norm = "exp") 
     if alpha <= 0:
         raise ConfigError(f"alpha={alpha} of an entropy: it must be above 0")
     return partial(kinds[kind], alpha=alpha, norm=norm)
+
+
+def mean(confidences: Iterable[float | None]) -> float | None:
+    """The mean of those that are known; None where none is."""
+    known = [c for c in confidences if c is not None]
+    return sum(known) / len(known) if known else None
