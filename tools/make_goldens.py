@@ -155,17 +155,6 @@ GOLDENS: dict[str, Golden] = {
         ),
         batch=False,  # stacking counts the batch's padding into lengths in NeMo
     ),
-    "multiblank_rnnt": Golden(
-        lambda t: nm.transducer(
-            nm.conformer(subsampling="stacking", subsampling_factor=4),
-            nm.preprocessor(),
-            tokenizer=nm.spm(t["bpe"]),
-            big_blanks=(2, 4),
-            max_symbols=3,
-        ),
-        gzipped=True,
-        batch=False,
-    ),
     "citrinet": Golden(
         lambda t: nm.ctc(
             nm.jasper(
@@ -246,7 +235,8 @@ GOLDENS: dict[str, Golden] = {
             ),
             nm.preprocessor(),
             tokenizer=nm.spm(t["bpe"]),
-        )
+        ),
+        batch=False,  # with two or more global tokens NeMo mixes the rows of a batch
     ),
     "streaming_hybrid": Golden(
         lambda t: nm.hybrid(

@@ -81,13 +81,14 @@ def padding_leaks(model: Any) -> bool:
         norm.startswith(("group_norm", "instance_norm"))
         or encoder.get("subsampling", "").startswith("stacking")
         or encoder.get("conv_mask", True) is False
-        or encoder.get("reduction_factor", 1) > 1
+        or encoder.get("global_tokens", 0) > 1
     )
 
 
 @torch.inference_mode()
 def _compare(pair: Pair, clips: Sequence[Samples]) -> int:
     features, feature_lengths, encoded, lengths = nemo_record.encode(pair.theirs, clips, pair.index)
+    lengths = lengths.clamp(max=encoded.shape[-1])  # conv_mask false: still counted in frames
     samples, sample_lengths = _batch(clips)
     ours, our_lengths = pair.ours.features(samples, sample_lengths)
     assert our_lengths.tolist() == feature_lengths.tolist()
@@ -99,31 +100,40 @@ def _compare(pair: Pair, clips: Sequence[Samples]) -> int:
         for mine, other, length in zip(encodings, encoded.transpose(1, 2), steps, strict=True):
             gap = (mine[:length] - other[:length]).abs().max()
             assert gap < ENCODINGS * other[:length].abs().max()
-    return _compare_heads(pair, encoded, lengths, encodings, steps)
-
-
-def _compare_heads(
-    pair: Pair, encoded: Tensor, lengths: Tensor, encodings: Tensor, steps: Tensor
-) -> int:
     total = 0
     if pair.ours.ctc is not None:
-        scores, _ = nemo_record.ctc_hypotheses(pair.theirs, encoded, lengths)
-        logits = pair.faster.ctc(encodings).float()
-        hyps = ctc.greedy(logits, steps)
-        for row, (hyp, length) in enumerate(zip(hyps, lengths.tolist(), strict=True)):
-            gap = logits[row, :length].log_softmax(-1) - scores[row, :length]
-            assert gap.abs().max() < SCORES
-            ids, starts = _collapsed(scores[row, :length].argmax(-1).tolist(), pair.ours.blank_id)
-            assert (list(hyp.ids), list(hyp.starts)) == (ids, starts)
-            total += len(ids)
+        total += _compare_ctc(pair, encoded, lengths, encodings)
     if pair.ours.joint is not None:
-        theirs = nemo_record.transducer_hypotheses(pair.theirs, encoded, lengths)
-        for hyp, other in zip(_transduced(pair.faster, encodings, steps), theirs, strict=True):
-            assert list(hyp.ids) == _list(other.y_sequence)
-            assert list(hyp.starts) == _list(other.timestamp)
-            if hyp.durations:
-                assert list(hyp.durations) == _list(other.token_duration)
-            total += len(hyp.ids)
+        total += _compare_transducer(pair, encoded, lengths, encodings)
+    return total
+
+
+def _compare_ctc(pair: Pair, encoded: Tensor, lengths: Tensor, encodings: Tensor) -> int:
+    total = 0
+    scores, _ = nemo_record.ctc_hypotheses(pair.theirs, encoded, lengths)
+    logits = pair.faster.ctc(encodings).float()
+    for row, (hyp, length) in enumerate(zip(ctc.greedy(logits, lengths), lengths, strict=True)):
+        gap = logits[row, :length].log_softmax(-1) - scores[row, :length]
+        assert gap.abs().max() < SCORES
+        ids, starts = _collapsed(scores[row, :length].argmax(-1).tolist(), pair.ours.blank_id)
+        assert (list(hyp.ids), list(hyp.starts)) == (ids, starts)
+        total += len(ids)
+    return total
+
+
+def _compare_transducer(pair: Pair, encoded: Tensor, lengths: Tensor, encodings: Tensor) -> int:
+    total = 0
+    theirs = nemo_record.transducer_hypotheses(pair.theirs, encoded, lengths)
+    ours = _transduced(pair.faster, encodings, lengths)
+    for row, (hyp, other) in enumerate(zip(ours, theirs, strict=True)):
+        assert list(hyp.ids) == _list(other.y_sequence)
+        assert list(hyp.starts) == _list(other.timestamp)
+        if hyp.durations:
+            # In a batch NeMo 3.0.0 gives a token the duration of another row's later blank.
+            one = slice(row, row + 1)
+            alone = nemo_record.transducer_hypotheses(pair.theirs, encoded[one], lengths[one])
+            assert list(hyp.durations) == _list(alone[0].token_duration)
+        total += len(hyp.ids)
     return total
 
 

@@ -28,6 +28,13 @@ SPEECH = (ROOT / "examples/speech/shell.flac",)
 pytestmark = pytest.mark.parity
 
 
+@pytest.fixture(autouse=True)
+def bert_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NeMo asks the hub for `bert-base-cased` whatever the vocabulary; a local folder answers."""
+    monkeypatch.chdir(tmp_path)
+    inputs.wordpiece_folder(tmp_path / "wordpiece")
+
+
 @pytest.fixture(scope="module")
 def clips() -> list[np.ndarray]:
     return [audio.read(ROOT / f"tests/golden/wav/{name}.wav") for name in inputs.CLIPS]
