@@ -124,6 +124,11 @@ def test_a_stretch_beyond_the_end_is_refused() -> None:
     for source, rate in ((encode(chirp(1.0)), None), (chirp(1.0), 44_100)):
         with pytest.raises(AudioError, match=r"begins at 2\.00 s, but the sound ends at 1\.00 s"):
             audio.read(source, source_rate=rate, start=2.0)
+    for container, codec in (("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "libmp3lame")):
+        data = encode(chirp(31.0, 8000), container, codec, 8000)
+        for start in (31.5, 1e5):
+            with pytest.raises(AudioError, match=r"but the sound ends at 31\.00 s"):
+                audio.read(data, start=start)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.7, 30.0])

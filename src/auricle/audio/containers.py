@@ -122,7 +122,7 @@ def opened_track(source: Opened) -> Iterator[Track]:
 
 
 def _best_stream(container: InputContainer, name: str) -> AudioStream:
-    from av.stream import Discard
+    import av
 
     if not container.streams.audio:
         kinds = "video" if container.streams.video else "file"
@@ -134,8 +134,8 @@ def _best_stream(container: InputContainer, name: str) -> AudioStream:
             "convert it to WAV or FLAC first"
         )
     for stream in container.streams:
-        if stream.index != best.index:
-            stream.discard = Discard.all
+        if stream.index != best.index and hasattr(stream, "discard"):  # PyAV 18
+            stream.discard = av.stream.Discard.all
     return best
 
 

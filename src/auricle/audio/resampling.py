@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auricle.errors import AudioError, ConfigError
+from auricle.errors import ConfigError
 
 Samples = npt.NDArray[np.float32]
 
@@ -65,8 +65,7 @@ class Resampler:
     def __init__(self, source_rate: int, target_rate: int) -> None:
         import av
 
-        if not 100 <= source_rate <= 1_000_000:
-            raise AudioError(f"audio at {source_rate} samples per second cannot be resampled")
+        check_rate(source_rate, "source_rate")
         self.source_rate, self.target_rate = source_rate, target_rate
         self._given = self._taken = 0
         self._graph = av.filter.Graph()

@@ -93,6 +93,8 @@ def _frames(track: Track) -> Iterator[AudioFrame]:
                 yield from packet.decode()
             except av.error.FFmpegError:
                 damaged += 1
+    except IndexError:  # PyAV's, after the last packet, where streams appeared on the way
+        pass
     except av.error.FFmpegError:
         damaged += 1
     except OSError as error:
@@ -106,6 +108,8 @@ def _mono(frame: AudioFrame, channel: int | None, name: str) -> Samples:
     """The mean of the frame's channels, or one of them, as float32 in [-1, 1]."""
     count = frame.layout.nb_channels
     check_channels(count, channel, name)
+    if not 100 <= frame.sample_rate <= 1_000_000:
+        raise AudioError(f"{name}: {frame.sample_rate} samples per second is no rate of sound")
     try:
         data: npt.NDArray[Any] = frame.to_ndarray()
     except ValueError as error:
@@ -162,7 +166,8 @@ def _base(track: Track, first: float) -> float:
 
 def _seek(track: Track, start: float) -> float | None:
     """Go to a little before `start` if that saves work; the clock's base if so, else None."""
-    if start < _WORTH_SEEKING or track.container.format.name not in _SEEK_EXACTLY:
+    exact = track.container.format.name in _SEEK_EXACTLY
+    if not exact or not _WORTH_SEEKING <= start < (track.info.duration or 0.0):
         return None
     stream = track.stream
     first = 0.0
