@@ -35,14 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="auricle", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return _reader_has_gone()
+    except SystemExit as stop:
+        # What Typer makes of a broken pipe.
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _reader_has_gone()
+        raise
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
         return _tell(error)
     return code if isinstance(code, int) else 0
+
+
+def _reader_has_gone() -> int:
+    """Let Python's last flush go nowhere, so that it does not complain; the exit code."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    return EXIT_BROKEN_PIPE
 
 
 def _tell(error: Exception) -> int:
