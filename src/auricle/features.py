@@ -145,19 +145,17 @@ class LogMel(nn.Module):
     def _spectrum(self, x: Tensor) -> Tensor:
         """Magnitudes to the power `mag_power`: [B, S] to [B, F, T]."""
         config = self.config
-        spectrum = torch.view_as_real(
-            torch.stft(
-                x,
-                config.n_fft,
-                config.hop_length,
-                config.win_length,
-                self.window,
-                center=not config.exact_pad,
-                pad_mode="constant",
-                return_complex=True,
-            )
+        spectrum = torch.stft(
+            x,
+            config.n_fft,
+            config.hop_length,
+            config.win_length,
+            self.window,
+            center=not config.exact_pad,
+            pad_mode="constant",
+            return_complex=True,
         )
-        power = spectrum.square().sum(-1)  # [B, F, T]
+        power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
         return power if config.mag_power == 2.0 else power.pow(config.mag_power / 2)
 
     def _log(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from auricle.errors import ConfigError
 from auricle.features import LogMel, LogMelConfig
+from auricle.models import optimising
 from auricle.models.conformer import ConformerConfig, ConformerEncoder
 from auricle.models.heads import CTCHead, Joint, JointConfig, PredictorConfig, build_predictor
 from auricle.models.jasper import JasperBlockConfig, JasperConfig, JasperEncoder
@@ -173,6 +175,31 @@ def _prompt_kernel(config: PromptConfig, width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(width + config.num_prompts, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
     )
+
+
+def optimise(model: ASR) -> ASR:
+    """The same model in a form that is faster, for inference where it now is.
+
+    Move the model to its device and precision first. The copy shares the weights that it does not
+    derive others from; it has no state to save, and must not be moved.
+
+    Raises:
+        ConfigError: The model is in training, and so needs gradients that this form has not.
+    """
+    if model.training:
+        raise ConfigError("a model in training cannot be optimised: call eval() first")
+    shared: dict[int, Tensor] = {id(buffer): buffer for buffer in model.buffers()}
+    for weight in model.parameters():
+        shared[id(weight)] = nn.Parameter(weight.detach(), requires_grad=False)
+    faster = copy.deepcopy(model, shared)
+    optimising.fuse(faster)
+    optimising.pack(faster)
+    faster.register_state_dict_pre_hook(_refuse_to_save)  # type: ignore[no-untyped-call]
+    return faster
+
+
+def _refuse_to_save(model: nn.Module, prefix: str, keep_vars: bool) -> None:
+    raise ConfigError("an optimised model has nothing to save: save the one it was made from")
 
 
 def _read_encoder(data: Mapping[str, Any]) -> ConformerConfig | JasperConfig:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auricle.models.convolution import beyond
-from auricle.models.positions import Distances
+from auricle.models.positions import AHEAD, Distances
 
 HIDDEN = -10000.0  # NeMo's score for what may not be seen; finite, so a blind row stays finite
 BLOCK_CPU, BLOCK_CUDA = 256, 1024
@@ -178,6 +178,20 @@ class SelfAttention(nn.Module):
             self.global_q = nn.Linear(d, d, bias=config.bias)
             self.global_k = nn.Linear(d, d, bias=config.bias)
             self.global_v = nn.Linear(d, d, bias=config.bias)
+        self.linear_qkv: nn.Module | None = None
+        self._projected: tuple[Tensor, Tensor] | None = None
+
+    def fuse(self) -> None:
+        """Make one product of three, and remember what distances are projected to."""
+        parts = (self.linear_q, self.linear_k, self.linear_v)
+        with torch.device("meta"):
+            fused = nn.Linear(self.config.d_model, 3 * self.config.d_model, self.config.bias)
+        fused.weight = nn.Parameter(torch.cat([part.weight for part in parts]), requires_grad=False)
+        if self.config.bias:
+            bias = torch.cat([part.bias for part in parts])
+            fused.bias = nn.Parameter(bias, requires_grad=False)
+        self.linear_qkv = fused
+        del self.linear_q, self.linear_k, self.linear_v
 
     def forward(self, x: Tensor, scope: Scope) -> Tensor:
         """Attend within [B, T, D]; what padded steps get is of no meaning."""
@@ -190,6 +204,9 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of `x` [B, T, D], each [B, T, H, E]."""
+        if self.linear_qkv is not None:
+            q, k, v = self.linear_qkv(x).chunk(3, dim=-1)
+            return self._heads(q), self._heads(k), self._heads(v)
         return (
             self._heads(self.linear_q(x)),
             self._heads(self.linear_k(x)),
@@ -198,7 +215,13 @@ class SelfAttention(nn.Module):
 
     def project_distances(self, distances: Tensor) -> Tensor:
         """[N, D] to [H, E, N]."""
-        return self._heads(self.linear_pos(distances)).permute(1, 2, 0)
+        remembered = self._projected
+        if remembered is not None and remembered[0] is distances:
+            return remembered[1]
+        projected = self._heads(self.linear_pos(distances)).permute(1, 2, 0)
+        if self.linear_qkv is not None and len(distances) == 2 * AHEAD + 1:
+            self._projected = distances, projected
+        return projected
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, p: Tensor | None, block: Block) -> Tensor:
         """The block's queries attend to its keys: [B, Q, H, E]."""

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 class TimeConv(nn.Conv1d):
     """`nn.Conv1d`, with its weights [C_out, C_in / groups, K], but over [B, T, C].
 
-    A kernel of one frame is a matrix product. Any other goes through a two-dimensional convolution
+    A kernel of one frame is a matrix product, which may be given another form, `product`, that
+    makes the weights needless. Any other goes through a two-dimensional convolution
     whose channels lie last, since that needs no transposed copies; on the CPU it takes a fifth of
     the time.
     """
@@ -33,6 +34,7 @@ class TimeConv(nn.Conv1d):
             *channels, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias
         )
         self.pads = pads
+        self.product: nn.Module | None = None
 
     @property
     def is_product(self) -> bool:
@@ -41,10 +43,13 @@ class TimeConv(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] to [B, T', C_out]."""
-        if self.is_product:
-            x = x[:, :: self.stride[0]] if self.stride[0] > 1 else x
+        if not self.is_product:
+            return self.convolve(x, self.weight)
+        x = x[:, :: self.stride[0]] if self.stride[0] > 1 else x
+        if self.product is None:
             return F.linear(x, self.weight.squeeze(-1), self.bias)
-        return self.convolve(x, self.weight)
+        out: Tensor = self.product(x)
+        return out
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution of `x` [B, T, C] with `weight` [C_out, C / groups, K]."""

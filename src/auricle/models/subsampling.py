@@ -20,9 +20,10 @@ from auricle.models.convolution import TimeConv, beyond
 
 Length = TypeVar("Length", int, Tensor)
 
-# Numbers in the widest map that one piece of a recording may fill on the CPU. Beyond 32 MiB the
-# allocator asks the system for fresh pages every time, which takes longer than the convolution.
-PIECE = 6 * 2**20
+# Numbers in the widest map that is made at once. On the CPU the allocator asks the system for fresh
+# pages every time beyond 32 MiB, which takes longer than the convolution; elsewhere the kernels'
+# indices end at 2**31.
+PIECE_CPU, PIECE_CUDA = 6 * 2**20, 2**29
 HALO = 2  # steps at a piece's inner edges that its missing neighbours spoil
 
 
@@ -95,11 +96,14 @@ class ConvSubsampling(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Thin [B, T, F] to [B, T', D], and its lengths."""
-        if x.device.type != "cpu" or torch.is_grad_enabled():
+        most = PIECE_CPU if x.device.type == "cpu" else PIECE_CUDA
+        whole = x.device.type != "cpu" and x.shape[:2].numel() * self.map_size <= most
+        if self.training or whole:
             ragged = bool((lengths < x.shape[1]).any())
             x = self._convolve(x, lengths if ragged else None)  # [B, T', C * F']
         else:
-            x = self._convolve_in_pieces(x, lengths.tolist())
+            steps = max(1, most // (self.map_size * self.factor))
+            x = self._convolve_in_pieces(x, lengths.tolist(), steps)
         return (x if self.out is None else self.out(x)), self.out_length(lengths)
 
     def _convolve(self, x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -121,12 +125,11 @@ class ConvSubsampling(nn.Module):
         hidden = beyond(lengths, x.shape[1] if self.flat else x.shape[2])  # [B, T, 1]
         return x.masked_fill(hidden if self.flat else hidden.unsqueeze(1), 0.0)
 
-    def _convolve_in_pieces(self, x: Tensor, lengths: list[int]) -> Tensor:
-        """`_convolve` row by row and piece by piece, so that the maps stay small.
+    def _convolve_in_pieces(self, x: Tensor, lengths: list[int], steps: int) -> Tensor:
+        """`_convolve` row by row, `steps` of its output at a time, so that the maps stay small.
 
         A row is cut to its own length, which makes masks needless.
         """
-        steps = max(1, PIECE // (self.map_size * self.factor))
         rows = [
             torch.cat(
                 [self._piece(row, *piece) for piece in _pieces(self.out_length(len(row)), steps)]
@@ -161,10 +164,15 @@ def _halves(layer: nn.Module) -> bool:
 class CausalConv2d(nn.Conv2d):
     """Sees, in time and frequency alike, kernel - 1 places back and stride - 1 ahead."""
 
+    @property
+    def pads(self) -> tuple[int, int, int, int]:
+        """Zeros before and after, in frequency and then in time."""
+        before, after = self.kernel_size[0] - 1, self.stride[0] - 1
+        return before, after, before, after
+
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, F] to [B, C', T', F']."""
-        before, after = self.kernel_size[0] - 1, self.stride[0] - 1
-        return super().forward(F.pad(x, (before, after, before, after)))
+        return super().forward(F.pad(x, self.pads))
 
 
 def _conv2d(c_in: int, c_out: int, causal: bool, groups: int = 1) -> nn.Conv2d:
