@@ -123,6 +123,20 @@ def test_offline_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
         hub.pull(REPOSITORY)
 
 
+def test_offline_doubts_a_name_that_the_catalogue_does_not_know() -> None:
+    with pytest.raises(ModelNotFound, match=r"did you mean nvidia/parakeet-tdt-0\.6b-v"):
+        hub.resolve("nvidia/parakeet-tdt-0.6b-v9", local_only=True)
+
+
+def test_pull_offline_gives_the_copy_that_is_here(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = put(cache, REPOSITORY, {"parakeet-ctc-0.6b.nemo": b"archive"})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    archive = snapshot / "parakeet-ctc-0.6b.nemo"
+    assert hub.pull(REPOSITORY) == hub.Pulled(archive, "CC-BY-4.0", 7)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -34,7 +34,6 @@ ARCHIVES = sorted(
     for folder in (TESTS / "golden" / "nemo", SHARED / "golden" / "nemo")
     if folder.is_dir()
     for path in folder.glob("*.nemo")
-    if "multiblank" not in path.name  # not run by Auricle
 )
 
 

@@ -70,7 +70,7 @@ def resolve(name: str | Path, *, revision: str | None = None, local_only: bool =
         reason = "local_only was asked for" if local_only else "HF_HUB_OFFLINE is set"
         raise ModelNotFound(
             f"{_called(repository, revision)} is not in the local cache ({cache_folder()}), and "
-            f"{reason}; fetch it once with: auricle models pull {repository}"
+            f"{reason}; fetch it once with: auricle models pull {repository}{_doubt(repository)}"
         )
     return pull(repository, revision=revision).path
 
@@ -115,7 +115,9 @@ def pull(name: str, *, revision: str | None = None) -> Pulled:
     """
     repository = repository_of(name)
     if _offline():
-        raise ModelNotFound(f"{repository} cannot be fetched: HF_HUB_OFFLINE is set")
+        if (copy := cached(repository, revision=revision)) is None:
+            raise ModelNotFound(f"{repository} cannot be fetched: HF_HUB_OFFLINE is set")
+        return Pulled(copy, _known_licence(repository), _size(copy))
     with _one_line_errors(repository, revision), _quiet_unless_terminal():
         return _pull(repository, revision)
 
@@ -160,8 +162,17 @@ def _wanted(names: Sequence[str], repository: str) -> list[str]:
 def _licence(repository: str, info: ModelInfo) -> str:
     card: Any = info.card_data
     said = card and (card.get("license_name") or card.get("license"))
+    return str(said or _known_licence(repository))
+
+
+def _known_licence(repository: str) -> str:
     entry = catalogue.find(repository)
-    return str(said or (entry.licence if entry else catalogue.UNKNOWN_LICENCE))
+    return entry.licence if entry else catalogue.UNKNOWN_LICENCE
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else path.iterdir()
+    return sum(file.stat().st_size for file in files)
 
 
 def _check_room(needed: int, repository: str) -> None:
@@ -207,7 +218,7 @@ def _one_line_errors(repository: str, revision: str | None) -> Iterator[None]:
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelNotFound(
             f"{_called(repository, revision)} is not in the local cache and could not be fetched: "
-            f"{said}; check the network, then try again"
+            f"{said}; check the network, then try again{_doubt(repository)}"
         ) from error
 
 
@@ -221,6 +232,12 @@ def _is_transport(error: Exception) -> bool:
 
 def _called(repository: str, revision: str | None) -> str:
     return f"{repository} at revision {revision!r}" if revision else repository
+
+
+def _doubt(repository: str) -> str:
+    """A suggestion, where the hub could not be asked and the catalogue does not know the name."""
+    unknown = catalogue.find(repository) is None and catalogue.nearest(repository)
+    return _suggestion(repository) if unknown else ""
 
 
 def _suggestion(name: str) -> str:

@@ -84,8 +84,8 @@ def save_huggingface(checkpoint: Checkpoint, path: Path, *, head: str | None = N
         raise ConfigError(f"head {head!r} is not one of {', '.join(config.heads)}")
     head = head or config.default_head
     blank = "<pad>" if head == "ctc" else "<blank>"
-    tokenizer = to_tokenizer_json(checkpoint.tokenizer, blank)
     values = compose_config(config, head)
+    tokenizer = to_tokenizer_json(checkpoint.tokenizer, blank)
     processor = compose_processor(config, head, blank)
     state = to_huggingface(checkpoint.tensors, config, head)
     with folder_beside(path) as folder:

@@ -13,7 +13,7 @@ from auricle.checkpoints.checkpoint import Checkpoint, check
 from auricle.checkpoints.writing import folder_beside
 from auricle.errors import CheckpointError, ConfigError
 from auricle.models.asr import ModelConfig
-from auricle.tokenizers import from_files
+from auricle.tokenizers import Tokenizer, from_files
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -40,16 +40,17 @@ def load_native(path: Path, *, name: str) -> Checkpoint:
             f"{path / CONFIG} is of version {config.get('version')}, and this Auricle reads "
             f"version {VERSION}; upgrade auricle"
         )
-    spec = config["tokenizer"]
-    files = {file: _read(path / file) for file in spec["files"]}
     try:
         model = ModelConfig.from_dict(config["model"])
+        tokenizer = _tokenizer(path, config["tokenizer"])
+    except KeyError as error:
+        raise CheckpointError(f"{path / CONFIG}: {error} is missing; fetch it again") from None
     except ConfigError as error:
         raise CheckpointError(f"{path / CONFIG}: {error}; fetch it again") from None
     origin = read_json(path / ORIGIN) if (path / ORIGIN).exists() else {}
     checkpoint = Checkpoint(
         config=model,
-        tokenizer=from_files(spec, files),
+        tokenizer=tokenizer,
         tensors=read_safetensors(path / WEIGHTS),
         name=name,
         origin=origin,
@@ -133,6 +134,13 @@ def write_safetensors(
         seen.add(value.data_ptr())
         apart[key] = value.clone() if shared else value.contiguous()
     save_file(apart, path, metadata=dict(metadata) if metadata else None)
+
+
+def _tokenizer(path: Path, spec: Mapping[str, Any]) -> Tokenizer:
+    for file in spec["files"]:
+        if Path(file).name != file:
+            raise CheckpointError(f"{path / CONFIG} points elsewhere ({file}); do not use it")
+    return from_files(spec, {file: _read(path / file) for file in spec["files"]})
 
 
 def _read(path: Path) -> bytes:

@@ -204,6 +204,7 @@ IGNORED_AUX_CTC = ("ctc_loss_weight", "use_cer", "ctc_reduction", "decoding", "b
 IGNORED_DEFAULTS = ("enc_hidden", "pred_hidden", "initialize_prompt_feature")
 
 DEFAULT_MAX_SYMBOLS = 10
+UNUSED_CONTEXT = 2  # an LSTM's, so that equal models have equal configurations
 
 
 @dataclass(frozen=True)
@@ -531,7 +532,7 @@ def _predictor(section: Section, size: int) -> PredictorConfig:
         hidden=int(prednet.take("pred_hidden")),
         layers=int(prednet.take("pred_rnn_layers", 1)),
         kind="stateless" if stateless else "lstm",
-        context_size=int(section.take("context_size", 1)),
+        context_size=int(section.take("context_size", 1)) if stateless else UNUSED_CONTEXT,
         normalization_mode=normalisation,
         rnn_hidden=projected if projected > 0 else None,
         blank_as_pad=bool(section.take("blank_as_pad", True)),
