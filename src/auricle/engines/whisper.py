@@ -49,8 +49,8 @@ class _Runner(Protocol):
 class WhisperEngine:
     """Transcribes and translates with one Whisper model.
 
-    `Greedy()` means beam 1 at temperature 0; a window that loops or is unlikely is decoded once
-    more with beam 5. Windows do not prompt each other, and no voice activity detector runs.
+    `Greedy()` means beam 1 at temperature 0, never sampling; a window whose text loops is decoded
+    once more with beam 5. Past 30 s windows do not prompt each other. No voice activity detector.
     """
 
     heads: tuple[str, ...] = ("whisper",)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -97,6 +98,8 @@ class TransformersWhisper:
                 attention_mask=inputs.attention_mask.to(self._model.device),
                 return_timestamps=True,
                 return_segments=True,
+                return_dict_in_generate=True,
+                output_scores=True,
                 return_token_timestamps=words,
                 num_beams=1,
                 do_sample=False,
@@ -135,16 +138,17 @@ class TransformersWhisper:
             ends = [round(min(float(t), duration), 3) for t in times]
             spans = list(pairwise([start if is_text[0] else ends[0], *ends]))
         pieces = self._tokenizer.convert_ids_to_tokens(ids)
+        columns = zip(ids, pieces, spans, _probabilities(raw), is_text, strict=True)
         tokens = [
-            Token(id, piece, *span)
-            for id, piece, span, text in zip(ids, pieces, spans, is_text, strict=True)
+            Token(id, piece, *span, probability)
+            for id, piece, span, probability, text in columns
             if text
         ]
         words = () if times is None else tuple(self._words(tokens, language))
         text = self._tokenizer.decode([token.id for token in tokens]).strip()
         if words:
             start, end = words[0].start, words[-1].end
-        return Segment(text, start, end, words), tokens
+        return Segment(text, start, end, words, _least(tokens)), tokens
 
     def _words(self, tokens: Sequence[Token], language: str) -> Iterator[Word]:
         """Punctuation joins the word before it and does not stretch it."""
@@ -152,7 +156,7 @@ class TransformersWhisper:
             spoken = [t for t in group if not is_punctuation(self._decode([t]))] or group
             text = self._decode(group)
             if text:
-                yield Word(text, spoken[0].start, spoken[-1].end)
+                yield Word(text, spoken[0].start, spoken[-1].end, _least(group))
 
     def _grouped(self, tokens: Sequence[Token], language: str) -> Iterator[list[Token]]:
         """Runs of tokens that spell a word: up to the next space, or one character without."""
@@ -173,9 +177,26 @@ class TransformersWhisper:
         return str(self._tokenizer.decode([token.id for token in tokens])).strip()
 
 
+def _probabilities(raw: Any) -> list[float]:
+    """The probability of each of a segment's tokens, from the scores of its window's decoding."""
+    import torch
+
+    result = raw["result"]
+    first, last = raw["idxs"]
+    prompt = len(result["sequences"]) - len(result["scores"])
+    scores = torch.stack(result["scores"][first - prompt : last - prompt]).float()  # [U, V]
+    chosen = result["sequences"][first:last, None]  # [U, 1]
+    found = scores.softmax(dim=-1).gather(1, chosen)  # [U, V] -> [U, 1]
+    return [round(float(p), 4) for p in found]
+
+
+def _least(tokens: Sequence[Token]) -> float | None:
+    return min((t.confidence for t in tokens if t.confidence is not None), default=None)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No log lines and no progress bars: what is said on stderr is the caller's choice."""
+    """No log lines, warnings or progress bars: what stderr says is the caller's choice."""
     from transformers.utils import logging as transformers_logging
 
     logger = logging.getLogger("transformers")
@@ -183,7 +204,9 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
         if bars:
