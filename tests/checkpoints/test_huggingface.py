@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from auricle.checkpoints import load, save
+from auricle.checkpoints import Checkpoint, load, save
 from auricle.checkpoints.huggingface import save_huggingface
 from auricle.errors import CheckpointError, ConfigError
 
@@ -69,23 +69,34 @@ def test_a_nemo_archive_made_of_it_gives_the_same(path: Path, tmp_path: Path) ->
     [("hybrid_tdt_ctc", "tdt"), ("hybrid_tdt_ctc", "ctc"), ("parakeet_tdt", "tdt")],
 )
 def test_nemo_models_are_written_head_by_head(name: str, head: str, tmp_path: Path) -> None:
-    checkpoint = _exportable(name)
+    checkpoint = _narrowed(name)
     save_huggingface(checkpoint, tmp_path / "one", head=head)
     again = load(tmp_path / "one")
     assert again.config.heads == (head,)
     assert again.tokenizer.pieces == checkpoint.tokenizer.pieces
     assert encoding_error(again, nemo(name)) < 1e-4
+    kept = {k: v for k, v in again.tensors.items() if not k.startswith("features.")}
+    assert all(torch.equal(checkpoint.tensors[key], value) for key, value in kept.items())
     text = "the fox, and 'tea'"
     assert again.tokenizer.encode(text) == checkpoint.tokenizer.encode(text)
 
 
-def _exportable(name: str) -> Any:
+def _narrowed(name: str) -> Checkpoint:
+    """The joint cut to the predictor's width: transformers knows one width for both."""
     checkpoint = load(nemo(name))
     transducer = checkpoint.config.transducer
     assert transducer is not None
-    if transducer.predictor.hidden != transducer.joint.hidden:
-        pytest.skip("its joint has another width")
-    return checkpoint
+    width = transducer.predictor.hidden
+    joint = dataclasses.replace(transducer.joint, hidden=width)
+    config = dataclasses.replace(
+        checkpoint.config, transducer=dataclasses.replace(transducer, joint=joint)
+    )
+    tensors = dict(checkpoint.tensors)
+    for side in ("enc", "pred"):
+        for leaf in ("weight", "bias"):
+            tensors[f"joint.{side}.{leaf}"] = tensors[f"joint.{side}.{leaf}"][:width]
+    tensors["joint.out.weight"] = tensors["joint.out.weight"][:, :width]
+    return dataclasses.replace(checkpoint, config=config, tensors=tensors)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +114,13 @@ def test_what_transformers_lacks_is_named(name: str, said: str, tmp_path: Path) 
     with pytest.raises(CheckpointError, match=said):
         save(load(nemo(name)), tmp_path / "x", format="huggingface")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_save_passes_the_head_on(tmp_path: Path) -> None:
+    save(_narrowed("hybrid_tdt_ctc"), tmp_path / "x", format="huggingface", head="ctc")
+    assert load(tmp_path / "x").config.heads == ("ctc",)
+    with pytest.raises(ConfigError, match="only for huggingface"):
+        save(load(CTC), tmp_path / "y", head="ctc")
 
 
 def test_a_head_that_is_not_there_is_named(tmp_path: Path) -> None:

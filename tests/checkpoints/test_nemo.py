@@ -192,6 +192,26 @@ def test_a_missing_target_is_guessed(target: Path, name: str) -> None:
     assert checkpoint.config == load(nemo(name)).config
 
 
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("fastconformer_rnnt", "EncDecRNNTBPEEOUModel"),
+        ("hybrid_rnnt_ctc", "EncDecHybridRNNTCTCBPEEOUModel"),
+    ],
+)
+def test_end_of_utterance_models(target: Path, tmp_path: Path, name: str, family: str) -> None:
+    full = f"nemo.collections.asr.models.asr_eou_models.{family}"
+
+    def edit(values: Values) -> None:
+        values["target"] = full
+        values["token_init_method"] = "min"
+
+    checkpoint = load(edited(name, target, edit))
+    assert checkpoint.config == load(nemo(name)).config
+    save(checkpoint, tmp_path / "again.nemo")
+    assert yaml.safe_load(members_of(tmp_path / "again.nemo")[CONFIG])["target"] == full
+
+
 def test_the_filterbank_of_torchaudio(target: Path) -> None:
     name = "fastconformer_ctc"
     state = state_of(nemo(name))

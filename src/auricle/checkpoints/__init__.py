@@ -46,23 +46,28 @@ def load(path: Path, *, name: str | None = None) -> Checkpoint:
     raise CheckpointError(f"{path} holds {found}; name the file or folder of one model")
 
 
-def save(checkpoint: Checkpoint, path: Path, *, format: str | None = None) -> None:
+def save(
+    checkpoint: Checkpoint, path: Path, *, format: str | None = None, head: str | None = None
+) -> None:
     """Write `checkpoint`; it appears whole or not at all.
 
     Args:
         checkpoint: what to write.
         path: a file for NeMo, a folder for the others.
         format: one of `FORMATS`; by default `nemo` for a name that ends so, else `auricle`.
+        head: for `huggingface`, which holds one head: the one of a hybrid to write.
 
     Raises:
-        ConfigError: no such format.
+        ConfigError: no such format or head.
         CheckpointError: the model has an option that the format has no form of.
     """
     format = format or ("nemo" if path.suffix == ".nemo" else "auricle")
+    if head is not None and format != "huggingface":
+        raise ConfigError(f"head is only for huggingface; {format} keeps every head of the model")
     if format == "nemo":
         save_nemo(checkpoint, path)
     elif format == "huggingface":
-        save_huggingface(checkpoint, path)
+        save_huggingface(checkpoint, path, head=head)
     elif format == "auricle":
         save_native(checkpoint, path)
     else:

@@ -12,7 +12,8 @@ from torch import Tensor
 from auricle.checkpoints.checkpoint import Checkpoint, check, feature_tensors
 from auricle.checkpoints.nemo_archive import CONFIG, NemoArchive, open_archive, write_archive
 from auricle.checkpoints.nemo_compose import compose
-from auricle.checkpoints.nemo_config import CTC_CLASSES, Translation, family_of, translate
+from auricle.checkpoints.nemo_config import Translation, translate
+from auricle.checkpoints.nemo_families import CTC_CLASSES, family_of
 from auricle.checkpoints.nemo_keys import from_nemo, to_nemo
 from auricle.checkpoints.nemo_tokenizer import read_tokenizer, write_tokenizer
 from auricle.checkpoints.nemo_yaml import read_yaml, write_yaml

@@ -11,13 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from auricle.checkpoints.nemo_config import (
-    CLASSES,
-    IGNORED_PREFIXES,
-    IGNORED_ROOT,
-    PROMPT_CLASSES,
-    translate,
-)
+from auricle.checkpoints.nemo_config import IGNORED_PREFIXES, IGNORED_ROOT, translate
+from auricle.checkpoints.nemo_families import CLASSES, PROMPT_CLASSES
 from auricle.errors import CheckpointError
 from auricle.features import LogMelConfig
 from auricle.models.asr import ModelConfig, TransducerConfig

@@ -10,6 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from auricle.checkpoints.nemo_families import (
+    CTC_CLASSES,
+    PROMPT_CLASSES,
+    family_of,
+    foreign,
+    module_name,
+)
 from auricle.checkpoints.sections import Section
 from auricle.errors import CheckpointError, ConfigError
 from auricle.features import LogMelConfig
@@ -17,75 +24,6 @@ from auricle.models.asr import ModelConfig, PromptConfig, TransducerConfig
 from auricle.models.conformer import ConformerConfig
 from auricle.models.heads import JointConfig, PredictorConfig
 from auricle.models.jasper import JasperBlockConfig, JasperConfig
-
-CTC_CLASSES = ("EncDecCTCModel", "EncDecCTCModelBPE")
-TRANSDUCER_CLASSES = ("EncDecRNNTModel", "EncDecRNNTBPEModel", "EncDecRNNTBPEEOUModel")
-HYBRID_CLASSES = (
-    "EncDecHybridRNNTCTCModel",
-    "EncDecHybridRNNTCTCBPEModel",
-    "EncDecHybridRNNTCTCBPEEOUModel",
-)
-PROMPT_CLASSES = ("EncDecRNNTBPEModelWithPrompt", "EncDecHybridRNNTCTCBPEModelWithPrompt")
-CLASSES = (*CTC_CLASSES, *TRANSDUCER_CLASSES, *HYBRID_CLASSES, *PROMPT_CLASSES)
-
-_AED = "an attention encoder-decoder (Canary) model"
-_DIAR = "a speaker diarisation model"
-_SSL = "a self-supervised encoder without a head"
-_VAD = "an audio classification (voice activity or command) model"
-# What NeMo's other classes are, by a part of the class name.
-FOREIGN_CLASSES = {
-    "MultiTask": _AED,
-    "TransfModel": "an attention encoder-decoder (Transformer) model",
-    "SALM": "a speech language model (SALM)",
-    "SpeechLM": "a speech language model (SALM)",
-    "DuplexS2S": "a speech-to-speech model",
-    "SpeakerLabel": "a speaker verification model",
-    "Sortformer": _DIAR,
-    "Diar": _DIAR,
-    "MultiTalker": "a multi-talker model",
-    "Frame": _VAD,
-    "Classification": _VAD,
-    "SelfSupervised": _SSL,
-    "MaskedTokenPred": _SSL,
-    "Ensemble": "an ensemble of several models",
-    "K2": "a k2 graph-loss model",
-    "SLU": "a spoken language understanding model",
-    "WithTTS": "a model trained with a synthesiser inside",
-    "AudioToAudio": "an audio enhancement model",
-    "Enhancement": "an audio enhancement model",
-    "Codec": "an audio codec",
-}
-# The same families known by the pieces they have, where the class is not named.
-FOREIGN_PIECES = {
-    "transf_decoder": _AED,
-    "transf_encoder": _AED,
-    "head": _AED,
-    "perception": "a speech language model (SALM)",
-    "pretrained_llm": "a speech language model (SALM)",
-    "sortformer_modules": _DIAR,
-    "diarizer": _DIAR,
-    "decoder_losses": _SSL,
-    "quantizer": _SSL,
-    "decoder_out": _SSL,
-    "msdd_module": _DIAR,
-}
-FOREIGN_MODULES = {
-    "SpeakerDecoder": "a speaker verification model",
-    "ConvASRDecoderClassification": _VAD,
-    "ConvASRDecoderReconstruction": _SSL,
-    "LSTMDecoder": "a CTC model with an LSTM decoder",
-    "TransformerDecoder": _AED,
-    "HATJoint": "a hybrid autoregressive transducer (HAT)",
-    "RNNTDecoderJoint": "a fused transducer export",
-    "SqueezeformerEncoder": "a Squeezeformer model",
-    "RNNEncoder": "an LSTM-encoder model",
-    "Wav2VecEncoderModel": "a wav2vec model",
-    "AudioToMFCCPreprocessor": "a model on MFCC features",
-    "ConformerMultiLayerFeaturePreprocessor": _SSL,
-    "ConformerMultiLayerFeatureExtractor": _SSL,
-    "MultiSoftmaxDecoder": _SSL,
-    "LinearAttention": "a model with linear attention",
-}
 
 # Keys of the root that concern training, data or logging, or only feed interpolations.
 IGNORED_ROOT = (
@@ -273,55 +211,6 @@ def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) 
     return Translation(config, family, labels, tokenizer)
 
 
-def family_of(values: Mapping[str, Any], where: str) -> str:
-    """The NeMo class that runs this configuration.
-
-    Raises:
-        CheckpointError: it is a family that Auricle does not run; the message says which.
-    """
-    name = str(values.get("target") or values.get("_target_") or "").rpartition(".")[2]
-    if name in CLASSES:
-        _refuse_modules(values, where)
-        return name
-    for part, kind in FOREIGN_CLASSES.items():
-        if part in name:
-            raise _foreign(where, kind, name)
-    for piece, kind in FOREIGN_PIECES.items():
-        if values.get(piece):
-            raise _foreign(where, kind, name or f"it has a {piece}")
-    _refuse_modules(values, where)
-    if name:
-        raise _foreign(where, "of a family it does not know", name)
-    if "encoder" not in values or "decoder" not in values:
-        raise _foreign(where, "no recogniser", "it has no encoder and decoder")
-    bpe = "BPE" if values.get("tokenizer") else ""
-    if values.get("aux_ctc"):
-        return f"EncDecHybridRNNTCTC{bpe}Model"
-    if values.get("joint"):
-        return f"EncDecRNNT{bpe}Model"
-    return f"EncDecCTCModel{bpe}"
-
-
-def module_name(values: Mapping[str, Any]) -> str:
-    """The class a section's `_target_` names, without its module."""
-    return str(values.get("_target_", "")).rpartition(".")[2]
-
-
-def _refuse_modules(values: Mapping[str, Any], where: str) -> None:
-    for key in ("preprocessor", "encoder", "decoder", "joint"):
-        section = values.get(key)
-        name = module_name(section) if isinstance(section, Mapping) else ""
-        if name in FOREIGN_MODULES:
-            raise _foreign(where, FOREIGN_MODULES[name], f"its {key} is a {name}")
-
-
-def _foreign(where: str, kind: str, evidence: str) -> CheckpointError:
-    return CheckpointError(
-        f"{where} is {kind} ({evidence}), which Auricle does not run; it runs CTC, RNNT, TDT and "
-        "hybrid models with Conformer, FastConformer, Citrinet, QuartzNet or Jasper encoders"
-    )
-
-
 def _labels(root: Section, family: str) -> tuple[str, ...]:
     if family in CTC_CLASSES:
         labels = root.section("decoder").take("vocabulary", ())
@@ -404,7 +293,7 @@ def _expect(section: Section, *names: str) -> None:
     name = module_name(section.values)
     section.ignore(["_target_"])
     if name and name not in names:
-        raise _foreign(section.where, "of a family it does not know", f"{section.path} is a {name}")
+        raise foreign(section.where, "of a family it does not know", f"{section.path} is a {name}")
 
 
 def _conformer(section: Section) -> ConformerConfig:
@@ -492,7 +381,7 @@ def _transducer(root: Section, size: int, width: int) -> TransducerConfig:
     decoding = root.take("decoding", {})
     loss = root.take("loss", {})
     if decoding.get("big_blank_durations") or loss.get("loss_name") == "multiblank_rnnt":
-        raise _foreign(root.where, "a multi-blank transducer", "it has big_blank_durations")
+        raise foreign(root.where, "a multi-blank transducer", "it has big_blank_durations")
     predictor = _predictor(root.section("decoder"), size)
     durations = _durations(root)
     return TransducerConfig(
