@@ -148,7 +148,7 @@ def test_audio_up_to_eight_minutes_is_one_piece() -> None:
 
 
 def test_every_channel_is_its_own_speaker(tmp_path: Path) -> None:
-    stereo = np.stack([tone(2.0, 0.25), tone(2.0, 0.75)], axis=1)
+    stereo = np.stack([tone(2.0, 0.2), tone(2.0, 0.8)], axis=1)
     asr = Recognizer(LoudnessEngine())
     for x in (write_wav(tmp_path / "call.wav", stereo), stereo):
         transcript = asr.transcribe(x, channel="all", sample_rate=RATE)

@@ -29,6 +29,8 @@ State = tuple[Tensor, ...]
 
 LONGEST_BLOCK = 64
 PENDING_VALUES = 1 << 21  # logits kept for one batched softmax: 8 MB
+# Where no bound is asked for: a network that never finds the blank again must not hang the caller.
+MOST_SYMBOLS = 100
 
 
 class PredictorLike(Protocol):
@@ -103,13 +105,14 @@ def greedy(
         predictor: Reads emitted tokens.
         joint: Gives V+1 token scores, then one per duration.
         durations: Steps that each of the joint's duration outputs stands for; empty for RNNT.
-        max_symbols: Tokens that may be emitted at one step; None for no bound.
+        max_symbols: Tokens that may be emitted at one step; None for no bound but `MOST_SYMBOLS`.
         blank_id: V.
         measure: Confidence of a token, from the log-probabilities at its step.
         state: What the call for the chunks before returned; it is not changed.
     """
     start = state or initial_state(len(encodings), predictor, joint, blank_id, encodings)
-    cursor = _Cursor(lengths.cpu().numpy(), start.skip.numpy().copy(), max_symbols)
+    bound = MOST_SYMBOLS if max_symbols is None else max_symbols
+    cursor = _Cursor(lengths.cpu().numpy(), start.skip.numpy().copy(), bound)
     emitted = _Emitted(blank_id, measure)
     f = joint.project_encodings(encodings)  # [B, T, J]
     g, memory = start.prediction, start.memory
@@ -142,7 +145,7 @@ class _Cursor:
 
     lengths: Ints  # [B]
     time: Ints  # [B]
-    max_symbols: int | None
+    max_symbols: int
     repeats: Ints = field(init=False)  # [B]
 
     def __post_init__(self) -> None:
@@ -182,8 +185,7 @@ class _Cursor:
     def emit(self, rows: Ints, moves: Ints) -> None:
         """Count a token for each of `rows` and move on by its duration."""
         self.repeats[rows] += 1
-        if self.max_symbols is not None:
-            moves = np.where(self.repeats[rows] >= self.max_symbols, np.maximum(moves, 1), moves)
+        moves = np.where(self.repeats[rows] >= self.max_symbols, np.maximum(moves, 1), moves)
         self.time[rows] += moves
         self.repeats[rows[moves > 0]] = 0
 

@@ -6,6 +6,7 @@ Holds no per-call state, so that one engine serves many threads. Knows nothing o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -54,15 +55,11 @@ class TorchEngine:
             ConfigError: A head, device or precision that this model or machine does not have.
         """
         self.device = _device(device)
-        model = build(checkpoint)
+        model = build(_without_frame_padding(checkpoint))
         self.head = _head(model, head, checkpoint.name)
         self.name = checkpoint.name
         self.tokenizer: Tokenizer = checkpoint.tokenizer
-        self.model = optimise(model).to(self.device)
-        self.dtype = _dtype(precision, self.device)
-        if self.dtype != torch.float32:
-            self.model.to(self.dtype)
-            self.model.features.float()
+        self.model = optimise(model.to(self.device, _dtype(precision, self.device)))
         self.batch_seconds = 60.0 if self.device.type == "cpu" else 600.0
 
     @property
@@ -127,6 +124,8 @@ class TorchEngine:
             return ctc.greedy(model.ctc(encodings).float(), steps)
         config = model.config.transducer
         assert config is not None
+        assert model.predictor is not None
+        assert model.joint is not None
         chosen = options.decode.max_symbols
         hypotheses, _ = transducer.greedy(
             encodings,
@@ -150,9 +149,16 @@ class TorchEngine:
             self.tokenizer,
             self.model.seconds_per_step,
             style="nemo" if options.timestamps == "nemo" else "auricle",
+            lead=lead / self.sample_rate,
+            duration=duration,
         )
-        transcript = Transcript(text, segments, words, tokens, language, duration, self.name)
-        return transcript.shifted(-lead / self.sample_rate) if lead else transcript
+        return Transcript(text, segments, words, tokens, language, duration, self.name)
+
+
+def _without_frame_padding(checkpoint: Checkpoint) -> Checkpoint:
+    """NeMo's `transcribe()` sets `pad_to` to 0 whatever the checkpoint says, and so do we."""
+    config = checkpoint.config
+    return replace(checkpoint, config=replace(config, features=replace(config.features, pad_to=0)))
 
 
 def _device(name: str) -> torch.device:
