@@ -117,8 +117,9 @@ def _opens(i: int, ids: Sequence[int], texts: Sequence[str], tokenizer: Tokenize
 
 
 def _is_spoken(text: str) -> bool:
-    bare, language = writing.split_language_tags(text)
-    return not (writing.is_punctuation(bare) or (language is not None and not bare))
+    """Neither a space, nor marks, nor a language tag."""
+    bare, _ = writing.split_language_tags(text)
+    return bool(bare) and not writing.is_punctuation(bare)
 
 
 def _word(span: _Span, tokens: Sequence[Token]) -> Word:

@@ -202,13 +202,15 @@ class _Emitted:
         self._room = max(1, PENDING_VALUES // (blank_id + 1))
         self._columns: list[tuple[Ints, Ints, Ints, Ints]] = []
         self._pending: list[Tensor] = []
+        self._waiting = 0
         self._scores: list[tuple[Tensor, Tensor]] = []
 
     def add(self, rows: Ints, starts: Ints, ids: Ints, moves: Ints, logits: Tensor) -> None:
         """One token for each of `rows`, all [E]; `logits` [E, V+1] are those that chose it."""
         self._columns.append((rows, starts, ids, moves))
         self._pending.append(logits)
-        if sum(map(len, self._pending)) >= self._room:
+        self._waiting += len(rows)
+        if self._waiting >= self._room:
             self._settle()
 
     def _settle(self) -> None:
@@ -216,6 +218,7 @@ class _Emitted:
         # The token is the best output, so its log-probability is the largest.
         self._scores.append((log_probs.amax(dim=-1), self._measure(log_probs)))
         self._pending.clear()
+        self._waiting = 0
 
     def hypotheses(self, before: Ints, after: Ints, tdt: bool) -> list[Hypothesis]:
         """One hypothesis a row; `before` and `after` [B] are its steps without and with these."""
