@@ -14,7 +14,7 @@ ROWS = [
     {"errors"},
     {"formats"},
     {"types"},
-    {"audio", "text", "tokenizers"},
+    {"audio", "text", "tokenizers", "hub"},
     {"manifests"},
     {"features", "metrics"},
     {"models"},

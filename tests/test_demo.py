@@ -35,5 +35,7 @@ def test_the_demo_needs_only_python(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     heard = run.stdout.split()
     assert abs(len(heard) - len(spoken)) <= 2
-    matches = sum(a.strip(".,").lower() == b.strip(".,").lower() for a, b in zip(heard, spoken, strict=False))
+    matches = sum(
+        a.strip(".,").lower() == b.strip(".,").lower() for a, b in zip(heard, spoken, strict=False)
+    )
     assert matches >= 0.9 * len(spoken)

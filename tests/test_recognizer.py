@@ -11,7 +11,8 @@ import pytest
 
 import auricle
 from auricle import recognizer
-from auricle.checkpoints import embedded, hub
+from auricle import hub
+from auricle.checkpoints import embedded
 
 GOLDEN = Path(__file__).parent / "golden"
 SPEECH = Path(__file__).parents[1] / "examples" / "speech" / "shell.flac"
@@ -51,14 +52,18 @@ def test_a_prompt_model_takes_a_language() -> None:
     asr = auricle.load(GOLDEN / "nemo" / "prompt_rnnt.nemo")
     assert "es-ES" in asr.languages
     assert asr.transcribe(SPEECH, language="es-ES").text is not None
-    with pytest.raises(auricle.ConfigError, match="does not know the language 'es-SE'; try .*es-ES"):
+    with pytest.raises(
+        auricle.ConfigError, match="does not know the language 'es-SE'; try .*es-ES"
+    ):
         asr.transcribe(SPEECH, language="es-SE")
     plain = auricle.load(GOLDEN / "nemo" / "fastconformer_ctc.nemo")
     with pytest.raises(auricle.ConfigError, match="no choice of language"):
         plain.transcribe(SPEECH, language="en")
 
 
-@pytest.mark.parametrize("name", ["parakeet_tdt", "fastconformer_ctc", "citrinet", "hybrid_rnnt_ctc"])
+@pytest.mark.parametrize(
+    "name", ["parakeet_tdt", "fastconformer_ctc", "citrinet", "hybrid_rnnt_ctc"]
+)
 def test_a_clip_does_not_depend_on_its_batch(name: str) -> None:
     asr = auricle.load(GOLDEN / "nemo" / f"{name}.nemo")
     alone = [asr.transcribe(clip) for clip in CLIPS]
@@ -73,7 +78,9 @@ def test_a_clip_does_not_depend_on_its_batch(name: str) -> None:
 def test_one_recognizer_serves_eight_threads() -> None:
     asr = auricle.load(GOLDEN / "nemo" / "hybrid_tdt_ctc.nemo")
     rng = np.random.default_rng(0)
-    clips = [rng.normal(0, 0.1, size=rng.integers(8000, 64000)).astype("float32") for _ in range(32)]
+    clips = [
+        rng.normal(0, 0.1, size=rng.integers(8000, 64000)).astype("float32") for _ in range(32)
+    ]
     in_turn = [asr.transcribe(clip, sample_rate=16000) for clip in clips]
     with ThreadPoolExecutor(8) as pool:
         at_once = list(pool.map(lambda clip: asr.transcribe(clip, sample_rate=16000), clips))

@@ -182,5 +182,3 @@ def test_an_option_the_engine_refuses_is_raised_whatever_on_error_says() -> None
         asr.transcribe(tone(1.0), sample_rate=RATE, batch_seconds=0)
     with pytest.raises(AudioError, match="sample_rate"):
         asr.transcribe(tone(1.0))
-
-

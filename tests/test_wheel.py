@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_is_small_and_holds_the_package_alone(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "auricle/py.typed" in names
-    assert "auricle/checkpoints/catalogue.yaml" in names
+    assert "auricle/hub/catalogue.yaml" in names
     assert all(name.startswith(("auricle/", "auricle-")) for name in names)
     assert wheel.stat().st_size < 1_000_000
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from auricle import checkpoints, transcribe
-from auricle.checkpoints import embedded, hub, whisper
+from auricle import checkpoints, hub, transcribe
+from auricle.checkpoints import embedded, whisper
 from auricle.decoding import Greedy
 from auricle.engines import Engine, EngineOptions
 from auricle.errors import ConfigError, MissingExtra

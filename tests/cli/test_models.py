@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from auricle.checkpoints import hub
-from auricle.checkpoints.hub import Pulled
+from auricle import hub
 from auricle.errors import ModelNotFound
+from auricle.hub import Pulled
 from tests.cli.conftest import Run
 from tests.conftest import GOLDEN
 

@@ -55,7 +55,8 @@ def convert(
         raise ConfigError("--quantization is for --to ctranslate2")
     if head is not None and format_ is not Format.HUGGINGFACE:
         raise ConfigError("--head is for --to huggingface: the other formats keep all heads")
-    from auricle.checkpoints import hub, whisper
+    from auricle import hub
+    from auricle.checkpoints import whisper
 
     path = hub.resolve(source)
     if path.resolve() == target.resolve():

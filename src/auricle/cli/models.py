@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from auricle.checkpoints.catalogue import CatalogueEntry
+    from auricle.hub.catalogue import CatalogueEntry
 
 app = typer.Typer(help="List, show and fetch models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -31,8 +31,9 @@ def list_models(
     as_json: Json = False,
 ) -> None:
     """List the published models that Auricle runs."""
-    from auricle.checkpoints import catalogue, hub
+    from auricle import hub
     from auricle.errors import ConfigError
+    from auricle.hub import catalogue
 
     families = dict.fromkeys(entry.family for entry in catalogue.models())
     if family is not None and family not in families:
@@ -60,8 +61,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show what a model can do, where it comes from, and its licence."""
-    from auricle.checkpoints import catalogue, hub
-    from auricle.checkpoints.hub_cache import cached
+    from auricle import hub
+    from auricle.hub import catalogue
+    from auricle.hub.cache import cached
 
     path = Path(name).expanduser()
     if path.exists():
@@ -97,7 +99,7 @@ def pull(
 
     With several names, one that fails does not stop the others; the exit code is then 1.
     """
-    from auricle.checkpoints import hub
+    from auricle import hub
     from auricle.cli import EXIT_PARTIAL, say_error
     from auricle.errors import AuricleError
 
@@ -118,8 +120,8 @@ def pull(
 
 def _verify(path: Path) -> str:
     """Read everything once; what was found good."""
-    from auricle import checkpoints
-    from auricle.checkpoints import hub, whisper
+    from auricle import checkpoints, hub
+    from auricle.checkpoints import whisper
 
     summed = hub.check(path)
     if path.is_file() or whisper.folder_kind(path) is None:

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import pytest
 
-from auricle.checkpoints import hub
 from auricle.errors import CheckpointError, ModelNotFound
+from auricle.hub import fetching as hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "nvidia/parakeet-ctc-0.6b"

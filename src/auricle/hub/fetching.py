@@ -19,9 +19,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auricle.checkpoints import catalogue
-from auricle.checkpoints.hub_cache import WEIGHTS, archive_among, cache_folder, cached, check
 from auricle.errors import AuricleError, CheckpointError, ModelNotFound
+from auricle.hub import catalogue
+from auricle.hub.cache import WEIGHTS, archive_among, cache_folder, cached, check
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from auricle.checkpoints import catalogue
+from auricle.hub import catalogue
 
 ENTRIES = catalogue.models()
 FAMILIES = {"fastconformer", "conformer", "citrinet", "quartznet", "jasper", "whisper"}
