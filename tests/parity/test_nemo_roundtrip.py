@@ -4,7 +4,6 @@ Needs nemo-toolkit; `make parity` runs it. Each golden checkpoint is loaded and 
 the YAML it came with, and with one written from our configuration alone.
 """
 
-
 from __future__ import annotations
 
 import dataclasses
@@ -22,7 +21,7 @@ import yaml
 from nemo.collections.asr.models import ASRModel
 from nemo.utils import logging as nemo_logging
 
-from auricle.checkpoints import load, save
+from auricle.checkpoints import build, load, save
 from auricle.checkpoints.nemo_archive import CONFIG, open_archive
 
 pytestmark = pytest.mark.parity
@@ -35,6 +34,7 @@ ARCHIVES = sorted(
     if folder.is_dir()
     for path in folder.glob("*.nemo")
 )
+FOLDERS = sorted(p.name for p in (TESTS / "golden" / "huggingface").iterdir() if p.is_dir())
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +112,23 @@ def test_the_file_holds_what_nemo_reads(path: Path, with_origin: bool, tmp_path:
         assert values["decoder"]["vocabulary"] == pieces
     else:
         assert values["labels"] == values["joint"]["vocabulary"] == pieces
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_nemo_restores_what_came_from_hugging_face(name: str, tmp_path: Path) -> None:
+    checkpoint = load(TESTS / "golden" / "huggingface" / name)
+    save(checkpoint, tmp_path / "ours.nemo")
+    model, ours = restored(tmp_path / "ours.nemo"), build(checkpoint)
+    sound = 0.1 * np.random.default_rng(0).standard_normal(40000).astype(np.float32)
+    samples, lengths = torch.from_numpy(sound)[None], torch.tensor([40000])
+    with torch.no_grad():
+        features, frames = model.preprocessor(input_signal=samples, length=lengths)
+        theirs, steps = model.encoder(audio_signal=features, length=frames)
+        encodings, _ = ours.encoder(*ours.features(samples, lengths))
+    difference = (encodings[0, : steps[0]] - theirs[0].T[: steps[0]]).abs().max()
+    assert difference <= 1e-4 * theirs.abs().max()
+    assert tuple(model.tokenizer.vocab) == checkpoint.tokenizer.pieces
+    text = "the fox and the tea"
+    assert model.tokenizer.text_to_ids(text) == checkpoint.tokenizer.encode(text)
+    options = {"target_lang": "en-US"} if hasattr(model, "prompt_kernel") else {}
+    model.transcribe([sound], verbose=False, batch_size=1, **options)
