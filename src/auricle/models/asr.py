@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from auricle.errors import ConfigError
 from auricle.features import LogMel, LogMelConfig
@@ -152,10 +153,30 @@ class ASR(nn.Module):
         Raises:
             ConfigError: A prompt is missing or not wanted, or `context` does not fit.
         """
+        ragged = not self.training and bool((lengths < lengths.max()).any())
+        if ragged and self.encoder.hears_padding:
+            return self._encode_each(samples, lengths, prompt, context)
         features, frames = self.features(samples, lengths)
         dtype = next(self.encoder.parameters()).dtype
         encodings, steps = self.encoder(features.to(dtype), frames, context=context)
         return self.prompted(encodings, prompt), steps
+
+    def _encode_each(
+        self,
+        samples: Tensor,
+        lengths: Tensor,
+        prompt: Tensor | None,
+        context: tuple[int, ...] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode row by row, so that no row depends on its neighbours' lengths."""
+        rows, steps = [], []
+        for i, length in enumerate(lengths.tolist()):
+            own = None if prompt is None else prompt[i : i + 1]
+            alone = samples[i : i + 1, :length], lengths[i : i + 1]
+            row, step = self.encode(*alone, prompt=own, context=context)
+            rows.append(row[0])
+            steps.append(step)
+        return pad_sequence(rows, batch_first=True), torch.cat(steps)  # [B, T, D], [B]
 
     def prompted(self, encodings: Tensor, prompt: Tensor | None) -> Tensor:
         """Tell every encoding [B, T, D] its row's prompt [B]; the identity without a prompt."""

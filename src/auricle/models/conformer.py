@@ -219,6 +219,12 @@ class ConformerEncoder(nn.Module):
         """Width of the output."""
         return _or(self.config.feat_out, self.config.d_model)
 
+    @property
+    def hears_padding(self) -> bool:
+        """Whether what lies beyond a row's length changes its encodings."""
+        across_time = self.config.conv_norm_type.startswith(("group_norm", "instance_norm"))
+        return across_time or isinstance(self.pre_encode, Stacking)
+
     def forward(
         self, features: Tensor, lengths: Tensor, *, context: ContextSize | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -237,10 +243,10 @@ class ConformerEncoder(nn.Module):
         """
         seen = attention_context(self.config, context or self._drawn_context())
         x = self._trimmed(features, lengths).transpose(1, 2)  # [B, T, M]
-        if isinstance(self.pre_encode, nn.Linear):
-            x = self.pre_encode(x)
-        else:
+        if self.config.subsampling_factor > 1:
             x, lengths = self.pre_encode(x, lengths)  # [B, T', D]
+        else:
+            x = self.pre_encode(x)
         return self._through_layers(self._placed(x), lengths, seen)
 
     def _through_layers(
@@ -262,8 +268,7 @@ class ConformerEncoder(nn.Module):
 
     def _trimmed(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Without the frames that no row has, where these make no difference to the others."""
-        across_time = self.config.conv_norm_type.startswith(("group_norm", "instance_norm"))
-        if across_time or isinstance(self.pre_encode, Stacking):
+        if self.hears_padding:
             return features
         return features[:, :, : max(1, int(lengths.max()))]
 

@@ -64,14 +64,9 @@ class TimeConv(nn.Conv1d):
             (1, self.stride[0]),
             (0, left),
             (1, self.dilation[0]),
-            weight.shape[0] if self.is_depthwise else self.groups,
+            x.shape[2] // weight.shape[1],
         )
         return out.squeeze(2).transpose(1, 2)
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether every channel is convolved with itself alone."""
-        return self.weight.shape[1] == 1
 
     def out_length(self, length: Tensor) -> Tensor:
         """Frames that come out of `length` frames."""

@@ -126,6 +126,11 @@ class JasperEncoder(nn.Module):
             factor *= block.stride if block.stride_last else block.stride**block.repeat
         return factor
 
+    @property
+    def hears_padding(self) -> bool:
+        """Whether what lies beyond a row's length changes its encodings."""
+        return not self.config.conv_mask
+
     def forward(
         self, features: Tensor, lengths: Tensor, *, context: tuple[int, ...] | None = None
     ) -> tuple[Tensor, Tensor]:

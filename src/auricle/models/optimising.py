@@ -45,7 +45,8 @@ def pack(model: nn.Module) -> None:
     for module in list(model.modules()):
         if isinstance(module, TimeConv) and module.is_product and can_pack(module.weight):
             module.product = PackedLinear(module.weight.squeeze(-1), module.bias)
-            del module.weight, module.bias
+            module.register_parameter("weight", None)
+            module.register_parameter("bias", None)
         if isinstance(module, ConvSubsampling):
             _pack_convolutions(module.conv)
         for name, child in list(module.named_children()):

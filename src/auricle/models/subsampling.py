@@ -24,7 +24,6 @@ Length = TypeVar("Length", int, Tensor)
 # pages every time beyond 32 MiB, which takes longer than the convolution; elsewhere the kernels'
 # indices end at 2**31.
 PIECE_CPU, PIECE_CUDA = 6 * 2**20, 2**29
-HALO = 2  # steps at a piece's inner edges that its missing neighbours spoil
 
 
 @dataclass(frozen=True)
@@ -69,19 +68,17 @@ class ConvSubsampling(nn.Module):
         self.factor = config.factor
         self.halvings = int(math.log2(config.factor))
         self.flat = config.kind.endswith("conv1d")
-        # NeMo's other kinds look both ways whatever the configuration says.
-        self.causal = config.causal and config.kind in (
-            "striding",
-            "dw_striding",
-            "striding_conv1d",
-        )
+        # These two look both ways whatever the configuration says.
+        both_ways = config.kind in ("vggnet", "dw_striding_conv1d")
+        self.causal = config.causal and not both_ways
         self.conv = nn.Sequential(*_LAYERS[config.kind](config, self.causal))
         bins = config.feat_in
         for _ in range(self.halvings):
             bins = self.halved(bins)
-        self.map_size = (
-            config.channels * config.feat_in // 4
-        )  # numbers per frame, in the widest map
+        # Numbers for each frame, in the widest map.
+        self.map_size = config.channels * config.feat_in // 4
+        # Steps at a piece's inner edges that its missing neighbours spoil.
+        self.halo = 4 if self.flat and self.causal else 2
         self.out = None if self.flat else nn.Linear(config.channels * bins, config.d_out)
 
     def halved(self, length: Length) -> Length:
@@ -130,19 +127,19 @@ class ConvSubsampling(nn.Module):
 
         A row is cut to its own length, which makes masks needless.
         """
-        rows = [
-            torch.cat(
-                [self._piece(row, *piece) for piece in _pieces(self.out_length(len(row)), steps)]
-            )
-            for row in (_cut(row, length) for row, length in zip(x, lengths, strict=True))
-        ]
         whole = self.out_length(x.shape[1])
-        return torch.stack([F.pad(row, (0, 0, 0, whole - len(row))) for row in rows])
+        rows = []
+        for row, length in zip(x, lengths, strict=True):
+            own = _cut(row, length)
+            pieces = _pieces(self.out_length(len(own)), steps)
+            out = torch.cat([self._piece(own, first, last) for first, last in pieces])
+            rows.append(F.pad(out, (0, 0, 0, whole - len(out))))
+        return torch.stack(rows)
 
     def _piece(self, row: Tensor, first: int, last: int) -> Tensor:
         """Steps first..last of a row of frames [T, F]: [last - first, C * F']."""
-        start = max(0, first - HALO)
-        frames = row[start * self.factor : (last + HALO) * self.factor]
+        start = max(0, first - self.halo)
+        frames = row[start * self.factor : (last + self.halo) * self.factor]
         return self._convolve(frames.unsqueeze(0), None)[0, first - start : last - start]
 
 
@@ -260,6 +257,7 @@ class Reduction(nn.Module):
         # NeMo shortens lengths once for every power of two in a factor that is already whole.
         for _ in range(int(math.log2(self.factor))):
             lengths = lengths // self.factor
+        x = F.pad(x, (0, 0, 0, max(0, self.factor - x.shape[1])))
         return self.reduction_enc(x.transpose(1, 2)).transpose(1, 2), lengths
 
 
