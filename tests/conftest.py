@@ -14,7 +14,7 @@ GOLDEN = ROOT / "tests" / "golden"
 
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """A file of the shared folder ($AURICLE_SHARED, else ../shared); skips the test where absent."""
+    """A file of the shared folder ($AURICLE_SHARED, else ../shared); skips where it is absent."""
     folder = Path(os.environ.get("AURICLE_SHARED", ROOT.parent / "shared"))
 
     def find(name: str) -> Path:

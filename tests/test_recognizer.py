@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import auricle
-from auricle import recognizer
-from auricle import hub
+from auricle import hub, recognizer
 from auricle.checkpoints import embedded
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,7 +52,7 @@ def test_a_prompt_model_takes_a_language() -> None:
     assert "es-ES" in asr.languages
     assert asr.transcribe(SPEECH, language="es-ES").text is not None
     with pytest.raises(
-        auricle.ConfigError, match="does not know the language 'es-SE'; try .*es-ES"
+        auricle.ConfigError, match=r"does not know the language 'es-SE'; try .*es-ES"
     ):
         asr.transcribe(SPEECH, language="es-SE")
     plain = auricle.load(GOLDEN / "nemo" / "fastconformer_ctc.nemo")

@@ -44,7 +44,7 @@ def test_smoke_from_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
         "print(t.duration, len(t.tokens))\n"
     )
     speech = next((ROOT / "examples" / "speech").glob("*.flac"))
-    model = ROOT / "tests" / "golden" / "nemo" / "fastconformer_tdt.nemo"
+    model = ROOT / "tests" / "golden" / "nemo" / "parakeet_tdt.nemo"
     arguments = [str(site), str(model), str(speech)]
     run = subprocess.run(
         [sys.executable, "-c", program, *arguments],

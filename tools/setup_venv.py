@@ -13,7 +13,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import tomllib
 import venv
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def main() -> int:
     parser.add_argument("--extras", default="", help="comma-separated extras of pyproject.toml")
     parser.add_argument("--groups", default="", help="comma-separated dependency groups")
     args = parser.parse_args()
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - a newcomer may well have an older one
         print(
             f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}",
             file=sys.stderr,
@@ -48,8 +47,8 @@ def main() -> int:
     stray = _cuda_packages(args.folder)
     if stray and not _has_gpu():
         print(
-            f"setup: {', '.join(stray)} arrived on a machine without a GPU; install the CPU build of "
-            f"PyTorch into {args.folder} first (see pytorch.org/get-started), then run this again",
+            f"setup: {', '.join(stray)} arrived on a machine without a GPU; install the CPU build "
+            f"of PyTorch into {args.folder} first (see pytorch.org/get-started), then run again",
             file=sys.stderr,
         )
         return 1
@@ -78,6 +77,8 @@ def _pip(folder: Path, *requirements: str) -> None:
 
 
 def _group_requirements(groups: str) -> list[str]:
+    import tomllib  # not there before Python 3.11
+
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     return [requirement for group in _names(groups) for requirement in declared[group]]
 

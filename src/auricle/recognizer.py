@@ -17,7 +17,7 @@ from auricle.checkpoints import embedded, whisper
 from auricle.decoding import Greedy
 from auricle.engines import Engine, EngineOptions
 from auricle.errors import ConfigError, MissingExtra
-from auricle.transcribe import AudioInput, Channel, Failure, Job, OnError
+from auricle.transcribe import AudioInput, Channel, Failure, Job, OnError, Source
 from auricle.types import Transcript
 
 DEFAULT_MODEL = "nvidia/parakeet-tdt-0.6b-v2"
@@ -113,7 +113,7 @@ class Recognizer:
 
     def transcribe_iter(
         self,
-        x: AudioInput | Iterable[AudioInput] | Iterable[transcribe.Source],
+        x: AudioInput | Iterable[AudioInput] | Iterable[Source],
         *,
         sample_rate: int | None = None,
         decode: Greedy = Greedy(),

@@ -63,7 +63,7 @@ class Failure:
 class Job:
     """How to run a list of sources; `batch_seconds` None takes the engine's own budget."""
 
-    options: EngineOptions = EngineOptions()
+    options: EngineOptions = field(default_factory=EngineOptions)
     sample_rate: int | None = None
     channel: Channel = None
     batch_seconds: float | None = None
@@ -155,7 +155,7 @@ def _sources_of(item: Any) -> Iterator[Source]:
         for row in manifests.read(path):
             yield Source(row.path, row.path.stem, row.offset, row.duration, row.data)
     elif _is_glob(path):
-        matches = sorted(glob.glob(str(path), recursive=True))
+        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
         if not matches:
             raise AudioError(f"no file matches {str(path)!r}")
         for match in matches:

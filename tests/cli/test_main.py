@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 
 import pytest
 
@@ -69,20 +68,21 @@ def test_our_own_errors_exit_2(
 
 
 def test_start_up_is_quick_and_light() -> None:
-    """`--help` in under 0.4 s (the best of five), without torch, numpy or rich."""
+    """`--help` in under 0.4 s of the processor (best of five), without torch, numpy or rich."""
     program = (
-        "import atexit\n"
+        "import atexit, time\n"
         "heavy = ('torch', 'numpy', 'rich', 'av', 'huggingface_hub', 'yaml')\n"
-        "atexit.register(lambda: print([m for m in heavy if m in sys.modules], file=sys.stderr))"
+        "atexit.register(lambda: print(time.process_time(), *[m for m in heavy if m in "
+        "sys.modules], file=sys.stderr))"
     )
     taken = []
     for _ in range(5):
-        before = time.perf_counter()
         process = start("--help", program=program)
         _, err = process.communicate(timeout=60)
-        taken.append(time.perf_counter() - before)
         assert process.returncode == 0
-        assert err.strip() == "[]"
+        seconds, *loaded = err.split()
+        assert loaded == []
+        taken.append(float(seconds))
     assert min(taken) < 0.4, taken
 
 

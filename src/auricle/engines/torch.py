@@ -16,11 +16,10 @@ import torch
 
 from auricle.checkpoints import Checkpoint, build
 from auricle.decoding import Hypothesis, ctc, transducer
-from auricle.decoding.times import tokens_words_segments
+from auricle.decoding.times import decode_text, tokens_words_segments
 from auricle.engines import EngineOptions
 from auricle.errors import ConfigError
 from auricle.models.asr import ASR, optimise
-from auricle.text import split_language_tags
 from auricle.tokenizers import Tokenizer
 from auricle.types import Transcript
 
@@ -141,7 +140,7 @@ class TorchEngine:
     def _transcript(
         self, hypothesis: Hypothesis, duration: float, lead: int, options: EngineOptions
     ) -> Transcript:
-        text, language = split_language_tags(self.tokenizer.decode(hypothesis.ids))
+        text, language = decode_text(hypothesis.ids, self.tokenizer)
         if not options.timestamps:
             return Transcript(text, language=language, duration=duration, model=self.name)
         tokens, words, segments = tokens_words_segments(
