@@ -154,21 +154,23 @@ class CTranslate2Whisper:
         for segment in found:
             if not windows or windows[-1].start != segment.seek:
                 if windows:
-                    self._close(windows[-1], segment.seek, tokenizer, words)
+                    self._close(windows, segment.seek, tokenizer, words)
                 windows.append(_Window(segment.seek, [], latest[0]))
             windows[-1].segments.append(segment)
         if windows:
-            self._close(windows[-1], len(clip) // _HOP, tokenizer, words)
+            self._close(windows, len(clip) // _HOP, tokenizer, words)
         return windows, str(info.language)
 
-    def _close(self, window: _Window, stop: int, tokenizer: Any, words: bool) -> None:
-        """Note where the window's text ends, and find its words there."""
+    def _close(self, windows: Sequence[_Window], stop: int, tokenizer: Any, words: bool) -> None:
+        """Note where the last window's text ends, and find its words there."""
+        window = windows[-1]
         window.stop = stop
         if words:
             timed = [vars(segment).copy() for segment in window.segments]
             frames = min(max(stop - window.start, _MIN_ALIGNED), _WINDOW)
+            spoken = windows[-2].segments[-1].end if len(windows) > 1 else 0.0
             self._model.add_word_timestamps(
-                [timed], tokenizer, window.encoding, frames, _PREPENDED, _APPENDED, 0.0
+                [timed], tokenizer, window.encoding, frames, _PREPENDED, _APPENDED, spoken
             )
             for segment, times in zip(window.segments, timed, strict=True):
                 segment.words = [SimpleNamespace(**word) for word in times["words"]]
