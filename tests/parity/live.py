@@ -110,7 +110,7 @@ def _compare(pair: Pair, clips: Sequence[Samples]) -> int:
 
 def _compare_ctc(pair: Pair, encoded: Tensor, lengths: Tensor, encodings: Tensor) -> int:
     total = 0
-    scores, _ = nemo_record.ctc_hypotheses(pair.theirs, encoded, lengths)
+    scores = nemo_record.ctc_scores(pair.theirs, encoded)
     logits = pair.faster.ctc(encodings).float()
     for row, (hyp, length) in enumerate(zip(ctc.greedy(logits, lengths), lengths, strict=True)):
         gap = logits[row, :length].log_softmax(-1) - scores[row, :length]

@@ -60,7 +60,10 @@ def _conformer(rng: random.Random, mels: int) -> nm.Config:
         "conv_norm_type": rng.choice(["batch_norm", "batch_norm", "layer_norm", "group_norm2"]),
         "conv_context_size": rng.choice([None, None, "causal", [kernel - 2, 1]]),
     }
-    return nm.conformer(mels, **changes | _subsampling(rng) | _attention(rng))
+    changes |= _subsampling(rng)
+    if changes.get("reduction_position") == -1:  # NeMo then reduces what feat_out has narrowed
+        changes["feat_out"] = -1
+    return nm.conformer(mels, **changes | _attention(rng))
 
 
 def _subsampling(rng: random.Random) -> nm.Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,11 +92,19 @@ def test_random_model(
     speech: list[np.ndarray],
     tokenizers: dict[str, Path],
 ) -> None:
-    config = draw(seed, tokenizers)
-    model = nemo_models.build(config, seed)
-    nemo_models.enliven(model, clips)
-    if hasattr(model, "joint"):
-        nemo_models.calibrate(model, clips)
+    sounds = [*clips, speech[1]]
     path = tmp_path / "random.nemo"
-    model.save_to(str(path))
-    assert compare(Pair(path), [*clips, speech[1]]) > 0, "nothing was emitted, nothing compared"
+    steady(draw(seed, tokenizers), sounds).save_to(str(path))
+    assert compare(Pair(path), sounds) > 0, "nothing was emitted, nothing compared"
+
+
+def steady(config: nemo_models.Config, sounds: list[np.ndarray]) -> Any:
+    """A model whose tokens do not hang on the last digits of its encodings."""
+    for seed in range(20):
+        model = nemo_models.build(config, seed)
+        nemo_models.enliven(model, sounds)
+        if hasattr(model, "joint"):
+            nemo_models.calibrate(model, sounds)
+        if nemo_record.is_steady(model, sounds, error=1e-5):
+            return model
+    raise AssertionError(f"no seed in 0..19 gives a steady model for {config['encoder']}")

@@ -49,14 +49,20 @@ def transducer_hypotheses(model: Any, encoded: torch.Tensor, lengths: torch.Tens
 
 
 @torch.no_grad()
+def ctc_scores(model: Any, encoded: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [B, T', V+1] of the CTC head."""
+    head = model.ctc_decoder if hasattr(model, "ctc_decoder") else model.decoder
+    scores: torch.Tensor = head(encoder_output=encoded)
+    return scores
+
+
+@torch.no_grad()
 def ctc_hypotheses(
     model: Any, encoded: torch.Tensor, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, list[Any]]:
     """Log-probabilities [B, T', V+1] of the CTC head, and NeMo's greedy results."""
-    hybrid = hasattr(model, "ctc_decoder")
-    head = model.ctc_decoder if hybrid else model.decoder
-    decoding = model.ctc_decoding if hybrid else model.decoding
-    scores = head(encoder_output=encoded)
+    decoding = model.ctc_decoding if hasattr(model, "ctc_decoder") else model.decoding
+    scores = ctc_scores(model, encoded)
     hyps = decoding.ctc_decoder_predictions_tensor(scores, lengths, return_hypotheses=True)
     return scores, hyps
 
@@ -165,7 +171,7 @@ def is_lively(
     for clip in clips:
         _, _, encoded, lengths = encode(model, [clip], prompt)
         if not hasattr(model, "joint"):
-            best = ctc_hypotheses(model, encoded, lengths)[0].argmax(-1)
+            best = ctc_scores(model, encoded).argmax(-1)
             if len(best.unique()) < 5:
                 return False
             continue
@@ -179,15 +185,17 @@ def is_lively(
 
 
 @torch.no_grad()
-def is_steady(model: Any, clips: Sequence[np.ndarray], prompt: int | None = None) -> bool:
-    """Whether encodings that are wrong by 1e-4 of their largest value give the same tokens."""
+def is_steady(
+    model: Any, clips: Sequence[np.ndarray], prompt: int | None = None, error: float = 3e-5
+) -> bool:
+    """Whether encodings that are wrong by `error` of their largest value give the same tokens."""
     generator = torch.Generator().manual_seed(0)
     for clip in clips:
         _, _, encoded, lengths = encode(model, [clip], prompt)
         expected = _decoded(model, encoded, lengths)
         for _ in range(4):
             noise = torch.randn(encoded.shape, generator=generator)
-            if _decoded(model, encoded + 3e-5 * encoded.abs().max() * noise, lengths) != expected:
+            if _decoded(model, encoded + error * encoded.abs().max() * noise, lengths) != expected:
                 return False
     return True
 
@@ -206,7 +214,7 @@ def summary(results: Mapping[str, Any]) -> str:
 def _decoded(model: Any, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Any]:
     out: list[Any] = []
     if hasattr(model, "ctc_decoder") or not hasattr(model, "joint"):
-        out.append(ctc_hypotheses(model, encoded, lengths)[0].argmax(-1).tolist())
+        out.append(ctc_scores(model, encoded).argmax(-1).tolist())
     if hasattr(model, "joint"):
         hyp = transducer_hypotheses(model, encoded, lengths)[0]
         parts = (hyp.y_sequence, hyp.timestamp, hyp.token_duration)
