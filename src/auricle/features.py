@@ -132,14 +132,15 @@ class LogMel(nn.Module):
 
     def _emphasised(self, x: Tensor, lengths: Tensor) -> Tensor:
         config = self.config
+        if config.preemphasis is None:  # otherwise done below
+            x = _silenced(x, lengths)
         if config.exact_pad:
             x = F.pad(x, (self._exact_pad, self._exact_pad))
         if self.training and config.dither > 0:
             x = x + config.dither * torch.randn_like(x)
         if config.preemphasis is not None:
             x = torch.cat([x[:, :1], x[:, 1:] - config.preemphasis * x[:, :-1]], dim=1)
-            beyond = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
-            x = x.masked_fill(beyond, 0.0)
+            x = _silenced(x, lengths)
         return x
 
     def _spectrum(self, x: Tensor) -> Tensor:
@@ -170,6 +171,11 @@ class LogMel(nn.Module):
 
         super()._apply(move, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def _silenced(x: Tensor, lengths: Tensor) -> Tensor:
+    """`x` [B, S] with zeros beyond each row's length [B]."""
+    return x.masked_fill(torch.arange(x.shape[1], device=x.device) >= lengths[:, None], 0.0)
 
 
 def _normalised(x: Tensor, valid: Tensor, kind: Normalisation) -> Tensor:
