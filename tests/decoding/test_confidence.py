@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -75,6 +77,11 @@ def test_greedy_options() -> None:
     assert Greedy().max_symbols is None and Greedy().measure is max_prob
     with pytest.raises(ConfigError, match="max_symbols=0"):
         Greedy(max_symbols=0)
+
+
+def test_options_come_without_torch() -> None:
+    program = "import auricle.decoding, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_mean() -> None:
