@@ -99,6 +99,17 @@ def test_importing_auricle_is_cheap() -> None:
     assert sorted(float(output[0]) for output in outputs)[2] < 0.2
 
 
+def test_listing_models_and_running_whisper_need_no_torch() -> None:
+    program = (
+        "import sys, auricle.recognizer, auricle.hub, auricle.checkpoints.whisper, auricle.cli.app;"
+        "print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "False"
+
+
 def test_public_names() -> None:
     """The whole public surface, so that it only grows on purpose."""
     assert set(auricle.__all__) == {

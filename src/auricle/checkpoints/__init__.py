@@ -1,74 +1,24 @@
 """Models at rest: the only room where NeMo's and Hugging Face's names are known.
 
 `load` reads any format into a `Checkpoint`, `build` makes the networks, `save` writes a format.
+The names are imported at their first use, because Whisper's files need no torch.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from auricle.checkpoints.checkpoint import Checkpoint, build, check
-from auricle.checkpoints.huggingface import load_huggingface, save_huggingface
-from auricle.checkpoints.native import is_native, load_native, read_json, save_native
-from auricle.checkpoints.nemo import load_nemo, save_nemo
-from auricle.checkpoints.nemo_archive import CONFIG as NEMO_CONFIG
-from auricle.errors import CheckpointError, ConfigError, ModelNotFound
+if TYPE_CHECKING:
+    from auricle.checkpoints.checkpoint import Checkpoint, build, check
+    from auricle.checkpoints.storage import FORMATS, load, save
 
 __all__ = ["FORMATS", "Checkpoint", "build", "check", "load", "save"]
 
-FORMATS = ("auricle", "nemo", "huggingface")
 
-
-def load(path: Path, *, name: str | None = None) -> Checkpoint:
-    """Read a `.nemo` file or its unpacked folder, a Hugging Face folder, or Auricle's own.
-
-    Args:
-        path: the file or folder; its content tells the format.
-        name: what to call the model; by default the file's or folder's name.
-
-    Raises:
-        ModelNotFound: there is nothing at `path`.
-        CheckpointError: damaged, hostile, incomplete, or of a family that is not run.
-    """
-    name = name or (path.stem if path.suffix == ".nemo" else path.resolve().name)
-    if not path.exists():
-        raise ModelNotFound(f"{path} does not exist; check the path, or give the model's hub name")
-    if path.is_file() or (path / NEMO_CONFIG).exists():
-        return load_nemo(path, name=name)
-    if (path / "config.json").exists():
-        if is_native(read_json(path / "config.json")):
-            return load_native(path, name=name)
-        return load_huggingface(path, name=name)
-    archives = sorted(path.glob("*.nemo"))
-    if len(archives) == 1:
-        return load_nemo(archives[0], name=name)
-    found = f"{len(archives)} .nemo files" if archives else "neither config.json nor a .nemo file"
-    raise CheckpointError(f"{path} holds {found}; name the file or folder of one model")
-
-
-def save(
-    checkpoint: Checkpoint, path: Path, *, format: str | None = None, head: str | None = None
-) -> None:
-    """Write `checkpoint`; it appears whole or not at all.
-
-    Args:
-        checkpoint: what to write.
-        path: a file for NeMo, a folder for the others.
-        format: one of `FORMATS`; by default `nemo` for a name that ends so, else `auricle`.
-        head: for `huggingface`, which holds one head: the one of a hybrid to write.
-
-    Raises:
-        ConfigError: no such format or head.
-        CheckpointError: the model has an option that the format has no form of.
-    """
-    format = format or ("nemo" if path.suffix == ".nemo" else "auricle")
-    if head is not None and format != "huggingface":
-        raise ConfigError(f"head is only for huggingface; {format} keeps every head of the model")
-    if format == "nemo":
-        save_nemo(checkpoint, path)
-    elif format == "huggingface":
-        save_huggingface(checkpoint, path, head=head)
-    elif format == "auricle":
-        save_native(checkpoint, path)
-    else:
-        raise ConfigError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+def __getattr__(name: str) -> Any:
+    """Import a name of this room at its first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "storage" if name in ("FORMATS", "load", "save") else "checkpoint"
+    return getattr(import_module(f"{__name__}.{home}"), name)

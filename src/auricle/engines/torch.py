@@ -120,7 +120,7 @@ class TorchEngine:
         model = self.model
         if self.head == "ctc":
             assert model.ctc is not None
-            return ctc.greedy(model.ctc(encodings).float(), steps)
+            return ctc.greedy(model.ctc(encodings).float(), steps, measure=options.decode.measure)
         config = model.config.transducer
         assert config is not None
         assert model.predictor is not None
@@ -134,6 +134,7 @@ class TorchEngine:
             durations=config.durations,
             max_symbols=config.max_symbols if chosen is None else chosen,
             blank_id=model.blank_id,
+            measure=options.decode.measure,
         )
         return hypotheses
 
