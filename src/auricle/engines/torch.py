@@ -120,7 +120,7 @@ class TorchEngine:
         model = self.model
         if self.head == "ctc":
             assert model.ctc is not None
-            return ctc.greedy(model.ctc(encodings).float(), steps, measure=options.decode.measure)
+            return ctc.greedy(model.ctc(encodings), steps, measure=options.decode.measure)
         config = model.config.transducer
         assert config is not None
         assert model.predictor is not None
