@@ -225,3 +225,23 @@ def test_one_model_serves_many_threads():
         together = list(pool.map(run, batches))
     for samples, got in zip(batches, together, strict=True):
         assert difference(got, run(samples)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"conv_norm_type": "instance_norm"},
+        {"conv_norm_type": "group_norm4"},
+        {"subsampling": "stacking"},
+    ],
+    ids=str,
+)
+def test_rows_of_models_that_hear_padding_are_encoded_alone(options):
+    model = lively(ASR(replace(CTC, encoder=replace(CONFORMER, **options))))
+    samples, lengths = clips()
+    encodings, steps = encode(model)
+    for row, length, out, n in zip(samples, lengths, encodings, steps.tolist(), strict=True):
+        with torch.no_grad():
+            alone, count = model.encode(row[None, :length], length[None])
+        assert count.tolist() == [n]
+        assert torch.equal(out[:n], alone[0, :n])
