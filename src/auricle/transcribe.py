@@ -178,14 +178,17 @@ def _is_glob(path: Path) -> bool:
 
 def _read_ahead(recordings: Iterable[Source], engine: Engine, job: Job) -> Iterator[_Reading]:
     """Decode the next few files on a thread while the engine works; order is kept."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="auricle-read") as pool:
-        waiting: deque[Future[_Reading]] = deque()
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="auricle-read")
+    waiting: deque[Future[_Reading]] = deque()
+    try:
         for source in recordings:
             waiting.append(pool.submit(_read, source, engine, job))
             if len(waiting) >= _READ_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read(source: Source, engine: Engine, job: Job) -> _Reading:
