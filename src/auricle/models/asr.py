@@ -202,7 +202,7 @@ def optimise(model: ASR) -> ASR:
     """The same model in a form that is faster, for inference where it now is.
 
     Move the model to its device and precision first. The copy shares the weights that it does not
-    derive others from; it has no state to save, and must not be moved.
+    derive others from, or on the CPU none; it has no state to save, and must not be moved.
 
     Raises:
         ConfigError: The model is in training, and so needs gradients that this form has not.

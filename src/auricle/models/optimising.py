@@ -42,6 +42,8 @@ def fuse(model: nn.Module) -> None:
 @torch.no_grad()
 def pack(model: nn.Module) -> None:
     """Replace products and two-dimensional convolutions by packed ones where that can be."""
+    if not all(can_pack(weight) for weight in model.parameters()):
+        return
     for module in list(model.modules()):
         if isinstance(module, TimeConv) and module.is_product and can_pack(module.weight):
             module.product = PackedLinear(module.weight.squeeze(-1), module.bias)
@@ -52,6 +54,19 @@ def pack(model: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and can_pack(child.weight):
                 setattr(module, name, PackedLinear(child.weight, child.bias))
+    _own(model)
+
+
+def _own(model: nn.Module) -> None:
+    """Copy the few weights that packing left, so that nothing holds on to the checkpoint's file.
+
+    Its pages would stay in memory beside the packed weights, which are as large.
+    """
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(weight.detach().clone(), requires_grad=False))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, buffer.clone())
 
 
 def _pack_convolutions(layers: nn.Sequential) -> None:

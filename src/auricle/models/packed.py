@@ -36,7 +36,7 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.packed: Tensor = _operator("_reorder_linear_weight")(weight.detach(), TYPICAL_ROWS)
-        self.offset = None if bias is None else bias.detach()
+        self.offset = None if bias is None else bias.detach().clone()
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C_in] to [..., C_out]."""
@@ -65,7 +65,7 @@ class PackedConv2d(nn.Module):
         self.packed: Tensor = _operator("_reorder_convolution_weight")(
             conv.weight.detach(), *self.settings
         )
-        self.offset = None if conv.bias is None else conv.bias.detach()
+        self.offset = None if conv.bias is None else conv.bias.detach().clone()
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, F] to [B, C', T', F']."""
