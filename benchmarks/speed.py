@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import os
 import platform
 import statistics
@@ -109,9 +110,10 @@ def throughput(head: str, clips: Path, folder: Path, arguments: argparse.Namespa
                 if turn:  # the first round warms up
                     taken[worker.engine].append(CLIPS * SECONDS / seconds)
         print(_rows(batch, taken, workers), flush=True)
-    agreement = [w.texts == workers[0].texts for w in workers[1:]]
-    names = [w.engine for w in workers[1:]]
-    print(f"\nTexts equal to {workers[0].engine}'s: {dict(zip(names, agreement, strict=True))}")
+    first = [_spoken(text) for text in workers[0].texts]
+    for worker in workers[1:]:
+        equal = sum(map(operator.eq, first, map(_spoken, worker.texts)))
+        print(f"\n{equal} of {CLIPS} texts of {worker.engine} equal {workers[0].engine}'s.")
     for worker in workers:
         assert worker.process.stdin is not None
         worker.process.stdin.close()
@@ -132,6 +134,11 @@ def _rows(batch: int, taken: dict[str, list[float]], workers: list[Worker]) -> s
             f"| {ratio} | {worker.peak:.2f} |"
         )
     return "\n".join(rows)
+
+
+def _spoken(text: str) -> str:
+    """Without what the engines write in different ways for the unknown token."""
+    return " ".join(text.replace("\u2047", " ").split())
 
 
 def start_up(head: str, folder: Path, arguments: argparse.Namespace) -> None:
