@@ -20,16 +20,15 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-parity: ## live comparison with NeMo and transformers (2 GB of packages into .venv-parity)
-	@$(PYTHON) tools/setup_venv.py .venv-parity --groups dev,parity
-	.venv-parity/bin/python -m pytest -m parity tests/parity
+parity: parity-env  ## live comparison with NeMo and transformers (2 GB of packages into .venv-parity)
+	.venv-parity/bin/python -m pytest -m parity tests
 
 bench: setup parity-env  ## speed, memory and start-up beside NeMo and transformers
 	$(BIN)/python benchmarks/speed.py --reference-python .venv-parity/bin/python
 
 .PHONY: parity-env
 parity-env:
-	@$(PYTHON) tools/setup_venv.py .venv-parity --groups dev,parity
+	@$(PYTHON) tools/setup_venv.py .venv-parity --extras offline --groups dev,parity
 
 clean:
 	rm -rf $(VENV) .venv-parity build dist
