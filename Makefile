@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check setup bench parity clean
+.PHONY: demo test check setup bench parity wer clean
 
 demo:  ## transcribe the shipped speech with the embedded model
 	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline
@@ -29,6 +29,10 @@ bench: setup parity-env  ## speed, memory and start-up beside NeMo and transform
 .PHONY: parity-env
 parity-env:
 	@$(PYTHON) tools/setup_venv.py .venv-parity --extras offline --groups dev,parity
+
+wer:  ## make wer MANIFEST=rows.jsonl: the embedded model's WER beside faster-whisper's
+	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline --groups dev,bench
+	$(BIN)/python benchmarks/wer_embedded.py $(MANIFEST)
 
 clean:
 	rm -rf $(VENV) .venv-parity build dist
