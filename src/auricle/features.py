@@ -87,11 +87,6 @@ class LogMel(nn.Module):
             self.register_buffer("window", _window(config.window, config.win_length))
             self.register_buffer("filterbank", mel_filterbank(config))
 
-    @property
-    def seconds_per_frame(self) -> float:
-        """From the start of one frame to the start of the next."""
-        return self.config.hop_length / self.config.sample_rate
-
     @torch.no_grad()
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features; training adds dither.

@@ -18,6 +18,7 @@ from auricle.checkpoints.nemo_keys import from_nemo, to_nemo
 from auricle.checkpoints.nemo_tokenizer import read_tokenizer, write_tokenizer
 from auricle.checkpoints.nemo_yaml import read_yaml, write_yaml
 from auricle.checkpoints.sections import Section
+from auricle.models.asr import ModelConfig
 from auricle.tokenizers import CharTokenizer, Tokenizer, WordPieceTokenizer
 
 
@@ -37,7 +38,7 @@ def load_nemo(path: Path, *, name: str) -> Checkpoint:
     checkpoint = Checkpoint(
         config=translation.config,
         tokenizer=tokenizer,
-        tensors=_completed(tensors, translation),
+        tensors=_completed(tensors, translation.config),
         name=name,
         origin={"nemo": values},
     )
@@ -65,11 +66,11 @@ def save_nemo(checkpoint: Checkpoint, path: Path) -> None:
 def _translated(
     values: Mapping[str, Any], where: str, archive: NemoArchive
 ) -> tuple[Translation, Tokenizer]:
-    section = values.get("tokenizer")
-    if not section:
+    section = Section(values, "", where).section("tokenizer")
+    if not section.values:
         translation = translate(values, where, vocab_size=None)
         return translation, CharTokenizer(translation.labels)
-    tokenizer = read_tokenizer(Section(section, "tokenizer", where), archive)
+    tokenizer = read_tokenizer(section, archive)
     if isinstance(tokenizer, WordPieceTokenizer):
         tokenizer = _with_added_pieces(tokenizer, values, where)
     return translate(values, where, vocab_size=len(tokenizer.pieces)), tokenizer
@@ -87,9 +88,8 @@ def _with_added_pieces(
     return tokenizer
 
 
-def _completed(tensors: dict[str, Tensor], translation: Translation) -> dict[str, Tensor]:
+def _completed(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Add what older files leave out and what follows from the rest."""
-    config = translation.config
     if not {"features.window", "features.filterbank"} <= tensors.keys():
         tensors = {**feature_tensors(config), **tensors}
     predictor = config.transducer and config.transducer.predictor

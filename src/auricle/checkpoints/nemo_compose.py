@@ -119,7 +119,7 @@ def _fresh(
     config: ModelConfig, tokenizer: Tokenizer, tokenizer_section: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     pieces = list(tokenizer.pieces)
-    width = _width(config)
+    width = config.encoder.d_out
     values: dict[str, Any] = {"sample_rate": config.features.sample_rate}
     for key in DATA_SECTIONS:
         values[key] = _data_section(config, pieces, shuffle=key == "train_ds")
@@ -158,13 +158,6 @@ def _family(config: ModelConfig, tokenizer: Tokenizer) -> str:
     if config.prompt and family not in PROMPT_CLASSES:
         raise CheckpointError("NeMo has no prompted model on characters; it cannot be written")
     return family
-
-
-def _width(config: ModelConfig) -> int:
-    encoder = config.encoder
-    if isinstance(encoder, JasperConfig):
-        return encoder.blocks[-1].filters
-    return encoder.feat_out if encoder.feat_out > 0 else encoder.d_model
 
 
 def _data_section(config: ModelConfig, pieces: list[str], *, shuffle: bool) -> dict[str, Any]:

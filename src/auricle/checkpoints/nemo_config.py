@@ -139,7 +139,6 @@ IGNORED_JOINT = (
     "num_classes",
 )
 IGNORED_AUX_CTC = ("ctc_loss_weight", "use_cer", "ctc_reduction", "decoding", "bleu_tokenizer")
-IGNORED_DEFAULTS = ("enc_hidden", "pred_hidden", "initialize_prompt_feature")
 
 DEFAULT_MAX_SYMBOLS = 10
 UNUSED_CONTEXT = 2  # an LSTM's, so that equal models have equal configurations
@@ -147,19 +146,10 @@ UNUSED_CONTEXT = 2  # an LSTM's, so that equal models have equal configurations
 
 @dataclass(frozen=True)
 class Translation:
-    """What a NeMo configuration says, beside the tokenizer's own section.
-
-    Attributes:
-        config: ours.
-        family: the NeMo class.
-        labels: the vocabulary as the configuration lists it, for character models; else empty.
-        tokenizer: the `tokenizer` section, None for character models.
-    """
+    """`labels` is the vocabulary as the file lists it, a character model's only one."""
 
     config: ModelConfig
-    family: str
     labels: tuple[str, ...]
-    tokenizer: Section | None
 
 
 def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) -> Translation:
@@ -183,7 +173,7 @@ def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) 
     try:
         features = _features(root.section("preprocessor"))
         encoder = _encoder(root.section("encoder"))
-        width = _width(encoder)
+        width = encoder.d_out
         config = ModelConfig(
             features=features,
             encoder=encoder,
@@ -204,11 +194,11 @@ def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) 
         aux.finish()
     elif not transducer:
         _check_ctc(root.section("decoder"), width, size)
-    root.ignore(["sample_rate", "labels", "decoding", "loss", "model_defaults", *IGNORED_ROOT])
+    root.ignore(["sample_rate", "labels", "decoding", "loss", "model_defaults", "tokenizer"])
+    root.ignore(IGNORED_ROOT)
     root.ignore([k for k in values if k.startswith(IGNORED_PREFIXES) or k.endswith("_ds")])
-    tokenizer = root.section("tokenizer") if root.take("tokenizer", None) else None
-    root.finish(known=("encoder", "decoder", "joint", "aux_ctc", "preprocessor", "tokenizer"))
-    return Translation(config, family, labels, tokenizer)
+    root.finish(known=("encoder", "decoder", "joint", "aux_ctc", "preprocessor"))
+    return Translation(config, labels)
 
 
 def _labels(root: Section, family: str) -> tuple[str, ...]:
@@ -354,12 +344,6 @@ def _single(block: Section, key: str, value: Any) -> Any:
             "(CarneliNet) are not run"
         )
     return value[0]
-
-
-def _width(encoder: ConformerConfig | JasperConfig) -> int:
-    if isinstance(encoder, JasperConfig):
-        return encoder.blocks[-1].filters
-    return encoder.feat_out if encoder.feat_out > 0 else encoder.d_model
 
 
 def _default_head(root: Section, transducer: bool) -> str:

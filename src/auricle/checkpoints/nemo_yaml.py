@@ -16,7 +16,6 @@ from auricle.errors import CheckpointError
 MAX_BYTES = 32 * 2**20
 MAX_NODES = 2_000_000  # a vocabulary of 100 000 pieces, listed in five places, stays far below
 MAX_DEPTH = 64
-MISSING = "???"
 
 # libyaml reads the vocabularies of a large model in a tenth of the time.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

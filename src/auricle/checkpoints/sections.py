@@ -9,6 +9,7 @@ from typing import Any
 from auricle.errors import CheckpointError
 
 _REQUIRED: Any = object()
+_MISSING = "???"  # how OmegaConf spells a value that somebody has yet to give
 
 
 class Section:
@@ -34,7 +35,7 @@ class Section:
         """
         self._seen.add(key)
         value = self.values.get(key)
-        if value is None or value == "???":
+        if value is None or value == _MISSING:
             if default is _REQUIRED:
                 raise CheckpointError(
                     f"{self.where}: {self.name(key)} is missing; fetch the checkpoint again"

@@ -34,7 +34,6 @@ class TransducerConfig:
     joint: JointConfig
     durations: tuple[int, ...] = ()
     max_symbols: int | None = 10
-    big_blanks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

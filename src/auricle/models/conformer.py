@@ -116,6 +116,11 @@ class ConformerConfig:
         return self.reduction is not None and self.reduction_factor > 1
 
     @property
+    def d_out(self) -> int:
+        """Width of the encodings."""
+        return _or(self.feat_out, self.d_model)
+
+    @property
     def conv_context(self) -> tuple[int, int]:
         """Steps the convolution sees to the left and to the right."""
         if self.conv_context_size == "causal":
@@ -217,7 +222,7 @@ class ConformerEncoder(nn.Module):
     @property
     def d_out(self) -> int:
         """Width of the output."""
-        return _or(self.config.feat_out, self.config.d_model)
+        return self.config.d_out
 
     @property
     def hears_padding(self) -> bool:

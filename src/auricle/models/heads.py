@@ -45,7 +45,7 @@ class PredictorConfig:
 
 @dataclass(frozen=True)
 class JointConfig:
-    """`n_outputs` counts tokens, the blank, big blanks and durations."""
+    """`n_outputs` counts tokens, the blank and durations."""
 
     encoder_dim: int
     predictor_dim: int
@@ -57,9 +57,6 @@ class JointConfig:
 
 class CTCHead(nn.Linear):
     """Scores of every token at every step; the softmax is the decoder's business."""
-
-    def __init__(self, d_in: int, n_outputs: int) -> None:
-        super().__init__(d_in, n_outputs)
 
 
 class Predictor(nn.Module):

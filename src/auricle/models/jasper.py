@@ -101,6 +101,11 @@ class JasperConfig:
                 f"normalization_mode {self.normalization_mode!r} is not one of {', '.join(NORMS)}"
             )
 
+    @property
+    def d_out(self) -> int:
+        """Width of the encodings."""
+        return self.blocks[-1].filters
+
 
 class JasperEncoder(nn.Module):
     """Blocks in a row; a block with dense residuals also sees what earlier dense ones saw."""
@@ -116,7 +121,7 @@ class JasperEncoder(nn.Module):
             blocks.append(JasperBlock(config, block, c_in, residuals))
             c_in = block.filters
         self.encoder = nn.ModuleList(blocks)
-        self.d_out = c_in
+        self.d_out = config.d_out
 
     @property
     def factor(self) -> int:
