@@ -101,10 +101,10 @@ def test_folder_glob_and_manifest_are_listed(tmp_path: Path) -> None:
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     asr = Recognizer(LoudnessEngine())
-    assert [s.name for s in transcribe.expand(tmp_path)] == ["a.wav", "b.wav", "deep/c.wav"]
+    assert [s.name for s in transcribe.sources(tmp_path)] == ["a.wav", "b.wav", "deep/c.wav"]
     assert [t.duration for t in asr.transcribe(str(tmp_path / "*.wav"))] == [2.0, 1.0]
     assert [t.duration for t in asr.transcribe(manifest)] == [0.5, 3.0]
-    assert transcribe.expand(manifest)[0].row["extra"] == [1]
+    assert next(transcribe.sources(manifest)).row["extra"] == [1]
     with pytest.raises(AudioError, match="no file matches"):
         asr.transcribe(str(tmp_path / "*.opus"))
     empty = tmp_path / "empty"

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from auricle import checkpoints, hub, transcribe
 from auricle.checkpoints import embedded, whisper
@@ -188,9 +188,7 @@ def load(
     from auricle.engines.torch import TorchEngine
 
     checkpoint = checkpoints.load(folder, name=label)
-    return Recognizer(
-        TorchEngine(checkpoint, device=device, precision=cast(Any, precision), head=head)
-    )
+    return Recognizer(TorchEngine(checkpoint, device=device, precision=precision, head=head))
 
 
 def _default() -> str:

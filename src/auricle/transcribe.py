@@ -107,11 +107,6 @@ def sources(inputs: Any) -> Iterator[Source]:
             yield from _sources_of(item)
 
 
-def expand(inputs: Any) -> list[Source]:
-    """`sources` as a list: for callers that must know how many there are."""
-    return list(sources(inputs))
-
-
 def is_many(inputs: Any) -> bool:
     """Whether `inputs` is a collection of recordings rather than one."""
     return not isinstance(inputs, str | Path | bytes | bytearray | np.ndarray) and not hasattr(

@@ -109,7 +109,6 @@ def test_languages_and_tasks(multi: WhisperEngine) -> None:
         ({"language": "qqqq"}, "use one of de, en, fr, haw, ja, zh"),
         ({"language": "es"}, "multi does not know language 'es'"),
         ({"task": "summarise"}, "unknown task 'summarise'"),
-        ({"head": "ctc"}, "no head 'ctc'"),
         ({"decode": object()}, r"Greedy\(\)"),
     ],
 )

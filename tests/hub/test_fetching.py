@@ -18,6 +18,7 @@ import pytest
 
 from auricle.errors import CheckpointError, ModelNotFound
 from auricle.hub import fetching as hub
+from auricle.hub.cache import check
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "nvidia/parakeet-ctc-0.6b"
@@ -158,15 +159,15 @@ def test_names_that_cannot_be_resolved(name: str, message: str) -> None:
 def test_check_finds_a_damaged_file(cache: Path) -> None:
     files = {"config.json": b"{}", "model.safetensors": b"weights" * 1000}
     snapshot = put(cache, "me/mine", files)
-    assert hub.check(snapshot) == ["config.json", "model.safetensors"]
+    assert check(snapshot) == ["config.json", "model.safetensors"]
     (snapshot / "model.safetensors").resolve().write_bytes(b"weights" * 999 + b"wrights")
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged.*pull again"):
-        hub.check(snapshot)
+        check(snapshot)
 
 
 def test_check_passes_over_files_without_a_known_sum(tmp_path: Path) -> None:
     (tmp_path / "mine.nemo").write_bytes(b"x")
-    assert hub.check(tmp_path / "mine.nemo") == []
+    assert check(tmp_path / "mine.nemo") == []
 
 
 def test_a_full_disk_is_told_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,14 +92,9 @@ def _convert_checkpoint(
     path: Path, target: Path, to: Format | None, head: str | None, quantization: str | None
 ) -> Format:
     from auricle import checkpoints
-    from auricle.checkpoints.huggingface import save_huggingface
 
     if to is Format.CTRANSLATE2 or quantization is not None:
         raise ConfigError(f"{path} is no Whisper model: ctranslate2 holds Whisper only")
     to = to or Format.AURICLE
-    checkpoint = checkpoints.load(path)
-    if to is Format.HUGGINGFACE:
-        save_huggingface(checkpoint, target, head=head)
-    else:
-        checkpoints.save(checkpoint, target, format=to.value)
+    checkpoints.save(checkpoints.load(path), target, format=to.value, head=head)
     return to

@@ -207,7 +207,7 @@ def _sources(inputs: Sequence[str]) -> list[Source]:
         AudioError: None of them is there.
         ManifestError: A manifest row that cannot be read.
     """
-    from auricle.transcribe import Source, expand
+    from auricle.transcribe import Source, sources
 
     if list(inputs).count("-") > 1:
         raise ConfigError("- (standard input) can be read once only")
@@ -216,7 +216,7 @@ def _sources(inputs: Sequence[str]) -> list[Source]:
         if item == "-":
             found.append(Source(None, "stdin", data=sys.stdin.buffer.read()))
         else:
-            found += expand([item])
+            found += sources([item])
     missing = [s.path for s in found if s.path is not None and not s.path.exists()]
     if missing and len(missing) == len(found):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

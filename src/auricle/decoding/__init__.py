@@ -31,9 +31,6 @@ class Greedy:
             raise ConfigError(f"max_symbols={self.max_symbols}: it must be at least 1, or None")
 
 
-Decode = Greedy
-
-
 @dataclass(frozen=True)
 class Hypothesis:
     """What a head made of one clip; every tuple but `durations` has one entry per token.

@@ -21,12 +21,10 @@ from auricle.types import Transcript
 class EngineOptions:
     """What a caller may ask of every engine; an engine refuses what it cannot do.
 
-    `head` names one of `Engine.heads` (None: the model's own choice). `timestamps` False leaves
-    out word times where that saves work; "nemo" gives NeMo's own numbers.
+    `timestamps` False leaves out word times where that saves work; "nemo" gives NeMo's own numbers.
     """
 
     decode: Greedy = field(default_factory=Greedy)
-    head: str | None = None
     timestamps: bool | Literal["nemo"] = True
     language: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
@@ -42,7 +40,7 @@ class Engine(Protocol):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """What `EngineOptions.head` may name."""
+        """The output heads that the checkpoint has, whichever of them decodes."""
         ...
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,6 @@ from auricle.models.asr import ASR, optimise
 from auricle.tokenizers import Tokenizer
 from auricle.types import Transcript
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_SECONDS = 1.0
 
@@ -38,7 +36,7 @@ class TorchEngine:
         checkpoint: Checkpoint,
         *,
         device: str = "auto",
-        precision: Precision = "auto",
+        precision: str = "auto",
         head: str | None = None,
     ) -> None:
         """Build the model on `device`.
@@ -46,8 +44,8 @@ class TorchEngine:
         Args:
             checkpoint: What `checkpoints.load` returned.
             device: "auto" takes a CUDA device where there is one.
-            precision: "auto" is fp32 on the CPU and bf16 (else fp16) on CUDA. Features are
-                always fp32.
+            precision: "fp32", "bf16" or "fp16"; "auto" is fp32 on the CPU and bf16 (else fp16) on
+                CUDA. Features are always fp32.
             head: "ctc", "rnnt" or "tdt" for hybrids; None takes the checkpoint's own choice.
 
         Raises:

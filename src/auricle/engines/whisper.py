@@ -92,7 +92,7 @@ class WhisperEngine:
         not asked for). `Transcript.language` is that of the speech, also when translating.
 
         Raises:
-            ConfigError: A language, task, head or decoding that this model does not have.
+            ConfigError: A language, task or decoding that this model does not have.
         """
         language, task = self._checked(options)
         words = bool(options.timestamps)
@@ -110,8 +110,6 @@ class WhisperEngine:
     def _checked(self, options: EngineOptions) -> tuple[str | None, str]:
         if not isinstance(options.decode, Greedy):
             raise ConfigError(f"Whisper decodes with Greedy(), not {options.decode!r}")
-        if options.head not in (None, *self.heads):
-            raise ConfigError(f"Whisper has no head {options.head!r}; leave it out")
         if options.task not in ("transcribe", "translate"):
             raise ConfigError(
                 f"unknown task {options.task!r}; Whisper does 'transcribe' and 'translate'"

@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from auricle.errors import AuricleError, CheckpointError, ModelNotFound
 from auricle.hub import catalogue
-from auricle.hub.cache import WEIGHTS, archive_among, cache_folder, cached, check
+from auricle.hub.cache import WEIGHTS, archive_among, cache_folder, cached
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
-
-__all__ = ["Pulled", "check", "is_cached", "pull", "repository_of", "resolve"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
