@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from auricle.decoding import Hypothesis, transducer
+from auricle.decoding.transducer import Transducer
 from auricle.models.heads import Joint, JointConfig, Predictor, PredictorConfig
 
 VOCABULARY, WIDTH, ENCODER = 1024, 640, 512
@@ -31,15 +32,16 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     durations = DURATIONS if arguments.tdt else ()
     predictor, joint = _networks(durations)
+    head = Transducer(predictor, joint, VOCABULARY, durations, max_symbols=10)
     steps = int(arguments.seconds * STEPS_PER_SECOND)
     noise = torch.randn(max(arguments.batch), steps, ENCODER)
     encodings = noise + 0.7 * noise.roll(1, dims=1)  # neighbouring steps are alike in speech
-    _calibrate(encodings[:2], predictor, joint, durations, arguments.rate)
+    _calibrate(head, encodings[:2], joint.out.bias[VOCABULARY], arguments.rate)
     predictor.premultiply()
     reference = _nemo(predictor, joint, durations)
     for batch in arguments.batch:
         rows, lengths = encodings[:batch], torch.full((batch,), steps)
-        own = partial(_greedy, rows, lengths, predictor, joint, durations)
+        own = partial(_greedy, head, rows, lengths)
         found, ours = own(), _seconds(own)
         tokens = sum(len(h.ids) for h in found)
         line = f"batch {batch:3}  {tokens / batch / arguments.seconds:.2f} tokens/s  "
@@ -75,31 +77,21 @@ def _networks(durations: Sequence[int]) -> tuple[Predictor, Joint]:
     return predictor.eval(), joint.eval()
 
 
-def _greedy(
-    encodings: Tensor,
-    lengths: Tensor,
-    predictor: Predictor,
-    joint: Joint,
-    durations: Sequence[int],
-) -> list[Hypothesis]:
-    hypotheses, _ = transducer.greedy(
-        encodings, lengths, predictor, joint, durations, max_symbols=10, blank_id=VOCABULARY
-    )
+def _greedy(head: Transducer, encodings: Tensor, lengths: Tensor) -> list[Hypothesis]:
+    hypotheses, _ = transducer.greedy(head, encodings, lengths)
     return hypotheses
 
 
 @torch.inference_mode()
-def _calibrate(
-    encodings: Tensor, predictor: Predictor, joint: Joint, durations: Sequence[int], rate: float
-) -> None:
+def _calibrate(head: Transducer, encodings: Tensor, blank_bias: Tensor, rate: float) -> None:
     """Find by bisection the blank's bias that gives `rate` tokens per second."""
     low, high = 0.0, 10.0
     lengths = torch.full((len(encodings),), encodings.shape[1])
     seconds = len(encodings) * encodings.shape[1] / STEPS_PER_SECOND
     for _ in range(14):
         middle = (low + high) / 2
-        joint.out.bias[VOCABULARY] = middle
-        found = _greedy(encodings, lengths, predictor, joint, durations)
+        blank_bias.fill_(middle)
+        found = _greedy(head, encodings, lengths)
         if sum(len(h.ids) for h in found) > rate * seconds:
             low = middle
         else:

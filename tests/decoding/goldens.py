@@ -52,18 +52,9 @@ class Golden:
 
     def transducer(self, clip: str, measure: Measure = max_prob) -> list[Hypothesis]:
         """Our greedy result from NeMo's encodings."""
-        config = self.model.config.transducer
-        assert config is not None and self.model.predictor is not None
-        assert self.model.joint is not None
-        hypotheses, _ = transducer.greedy(
-            *self.encodings(clip),
-            self.model.predictor,
-            self.model.joint,
-            config.durations,
-            max_symbols=config.max_symbols,
-            blank_id=self.model.blank_id,
-            measure=measure,
-        )
+        head = transducer.of(self.model)
+        assert head is not None
+        hypotheses, _ = transducer.greedy(head, *self.encodings(clip), measure=measure)
         return hypotheses
 
     def ctc(self, clip: str, key: str, measure: Measure = max_prob) -> list[Hypothesis]:

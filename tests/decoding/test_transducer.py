@@ -46,15 +46,8 @@ def _decode(
     max_symbols: int | None,
     state: TransducerState | None = None,
 ) -> tuple[list[Hypothesis], TransducerState]:
-    return transducer.greedy(
-        encodings,
-        torch.tensor(lengths),
-        *networks,
-        durations,
-        max_symbols=max_symbols,
-        blank_id=BLANK,
-        state=state,
-    )
+    head = transducer.Transducer(*networks, BLANK, durations, max_symbols)
+    return transducer.greedy(head, encodings, torch.tensor(lengths), state=state)
 
 
 @pytest.mark.parametrize("durations", [RNNT, TDT, SPARSE], ids=["rnnt", "tdt", "sparse"])
@@ -201,14 +194,8 @@ def test_on_cuda(durations: tuple[int, ...]) -> None:
     encodings, lengths = 2 * torch.randn(3, 60, 8), [60, 0, 41]
     expected, _ = _decode(encodings, lengths, (predictor, joint), durations, 3)  # type: ignore[arg-type]
     networks: Any = (predictor.cuda(), joint.cuda())
-    found, state = transducer.greedy(
-        encodings.cuda(),
-        torch.tensor(lengths).cuda(),
-        *networks,
-        durations,
-        max_symbols=3,
-        blank_id=BLANK,
-    )
+    head = transducer.Transducer(*networks, BLANK, durations, max_symbols=3)
+    found, state = transducer.greedy(head, encodings.cuda(), torch.tensor(lengths).cuda())
     assert [h.ids for h in found] == [h.ids for h in expected]
     assert [h.starts for h in found] == [h.starts for h in expected]
     assert state.prediction.is_cuda

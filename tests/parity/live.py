@@ -154,17 +154,9 @@ def _encode(model: ASR, clips: Sequence[Samples], prompt: int | None) -> tuple[T
 
 
 def _transduced(model: ASR, encodings: Tensor, steps: Tensor) -> list[Hypothesis]:
-    config = model.config.transducer
-    assert config is not None
-    hyps, _ = transducer.greedy(
-        encodings,
-        steps,
-        model.predictor,
-        model.joint,
-        config.durations,
-        max_symbols=config.max_symbols,
-        blank_id=model.blank_id,
-    )
+    head = transducer.of(model)
+    assert head is not None
+    hyps, _ = transducer.greedy(head, encodings, steps)
     return hyps
 
 

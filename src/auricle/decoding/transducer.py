@@ -11,9 +11,8 @@ block, D encoder width, J joint width, V vocabulary without blank, N tokens emit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,9 @@ from torch import Tensor
 
 from auricle.decoding import Head, Hypothesis
 from auricle.decoding.confidence import Measure, max_prob
+
+if TYPE_CHECKING:
+    from auricle.models.asr import ASR
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -57,6 +59,31 @@ class JointLike(Protocol):
 
 
 @dataclass(frozen=True)
+class Transducer:
+    """The networks of a head and the rules of its search: what all calls share.
+
+    `durations` are the steps that each of the joint's duration outputs stands for, empty for RNNT.
+    `max_symbols` bounds the tokens at one step; None is no bound but `MOST_SYMBOLS`.
+    """
+
+    predictor: PredictorLike
+    joint: JointLike
+    blank_id: int
+    durations: tuple[int, ...] = ()
+    max_symbols: int | None = None
+
+
+def of(model: ASR) -> Transducer | None:
+    """A model's own transducer; None where it has CTC alone."""
+    config = model.config.transducer
+    if config is None or model.predictor is None or model.joint is None:
+        return None
+    return Transducer(
+        model.predictor, model.joint, model.blank_id, config.durations, config.max_symbols
+    )
+
+
+@dataclass(frozen=True)
 class TransducerState:
     """Where decoding stands between two chunks of a stream, for a batch of streams.
 
@@ -70,27 +97,24 @@ class TransducerState:
     steps: Tensor  # [B] steps seen so far
 
 
-def initial_state(
-    batch: int, predictor: PredictorLike, joint: JointLike, blank_id: int, like: Tensor
-) -> TransducerState:
-    """Before the first token: the predictor has read one blank. Device and dtype as `like`."""
-    memory = predictor.initial_state(batch, like.device, like.dtype)
-    blanks = torch.full((batch,), blank_id, device=like.device)
-    out, memory = predictor.step(blanks, memory)
-    none = torch.zeros(batch, dtype=torch.int64)
-    return TransducerState(joint.project_predictions(out), memory, none, none)
+def initial_state(networks: Transducer, like: Tensor) -> TransducerState:
+    """Before the first token: the predictor has read one blank.
+
+    Batch, device and dtype are those of `like` [B, T, D].
+    """
+    memory = networks.predictor.initial_state(len(like), like.device, like.dtype)
+    blanks = torch.full((len(like),), networks.blank_id, device=like.device)
+    out, memory = networks.predictor.step(blanks, memory)
+    none = torch.zeros(len(like), dtype=torch.int64)
+    return TransducerState(networks.joint.project_predictions(out), memory, none, none)
 
 
 @torch.inference_mode()
 def greedy(
+    networks: Transducer,
     encodings: Tensor,
     lengths: Tensor,
-    predictor: PredictorLike,
-    joint: JointLike,
-    durations: Sequence[int] = (),
     *,
-    max_symbols: int | None,
-    blank_id: int,
     measure: Measure = max_prob,
     state: TransducerState | None = None,
 ) -> tuple[list[Hypothesis], TransducerState]:
@@ -100,23 +124,20 @@ def greedy(
     step the row moves on by one, and a blank of duration 0 counts as one step.
 
     Args:
+        networks: The head; its joint gives V+1 token scores, then one per duration.
         encodings: [B, T, D].
         lengths: [B], steps that count in each row; 0 is allowed.
-        predictor: Reads emitted tokens.
-        joint: Gives V+1 token scores, then one per duration.
-        durations: Steps that each of the joint's duration outputs stands for; empty for RNNT.
-        max_symbols: Tokens that may be emitted at one step; None for no bound but `MOST_SYMBOLS`.
-        blank_id: V.
         measure: Confidence of a token, from the log-probabilities at its step.
         state: What the call for the chunks before returned; it is not changed.
     """
-    start = state or initial_state(len(encodings), predictor, joint, blank_id, encodings)
-    bound = MOST_SYMBOLS if max_symbols is None else max_symbols
+    joint, blank_id = networks.joint, networks.blank_id
+    start = state or initial_state(networks, encodings)
+    bound = MOST_SYMBOLS if networks.max_symbols is None else networks.max_symbols
     cursor = _Cursor(lengths.cpu().numpy(), start.skip.numpy().copy(), bound)
     emitted = _Emitted(blank_id, measure)
     f = joint.project_encodings(encodings)  # [B, T, J]
     g, memory = start.prediction, start.memory
-    jumps = np.array(durations, dtype=np.int64)
+    jumps = np.array(networks.durations, dtype=np.int64)
     block = _first_block(f)
     while (rows := cursor.reading()).size:
         size = min(block, int(cursor.left(rows).max()))
@@ -132,11 +153,12 @@ def greedy(
         scores = logits[_move(hit, f), _move(at, f), : blank_id + 1]  # [E, V+1]
         emitted.add(who, cursor.time[who], labels, far, scores)
         cursor.emit(who, far)
-        g, memory = _advance(predictor, joint, g, memory, (who, labels))
+        g, memory = _advance(networks, g, memory, who, labels)
     ends = TransducerState(
         g, memory, torch.from_numpy(cursor.overshoot()), start.steps + lengths.cpu()
     )
-    return emitted.hypotheses(start.steps.numpy(), ends.steps.numpy(), bool(durations)), ends
+    tdt = bool(networks.durations)
+    return emitted.hypotheses(start.steps.numpy(), ends.steps.numpy(), tdt), ends
 
 
 @dataclass
@@ -310,14 +332,10 @@ def _first_stop(blank: Bools, moves: Ints) -> Ints:
 
 
 def _advance(
-    predictor: PredictorLike,
-    joint: JointLike,
-    g: Tensor,
-    memory: State,
-    emitted: tuple[Ints, Ints],
+    networks: Transducer, g: Tensor, memory: State, rows: Ints, tokens: Ints
 ) -> tuple[Tensor, State]:
-    """Let the predictor read what was emitted: (rows, tokens), [E] each; other rows stay."""
-    rows, tokens = emitted
+    """Let the predictor read the tokens that rows emitted, [E] each; other rows stay."""
+    predictor, joint = networks.predictor, networks.joint
     if len(rows) == len(g):
         out, memory = predictor.step(_move(tokens, g), memory)
         return joint.project_predictions(out), memory

@@ -57,6 +57,7 @@ class TorchEngine:
         self.name = checkpoint.name
         self.tokenizer: Tokenizer = checkpoint.tokenizer
         self.model = optimise(model.to(self.device, _dtype(precision, self.device)))
+        self._transducer = transducer.of(self.model)
         self.batch_seconds = 60.0 if self.device.type == "cpu" else 600.0
 
     @property
@@ -115,25 +116,15 @@ class TorchEngine:
     def _decode(
         self, encodings: torch.Tensor, steps: torch.Tensor, options: EngineOptions
     ) -> list[Hypothesis]:
-        model = self.model
+        decode = options.decode
         if self.head == "ctc":
-            assert model.ctc is not None
-            return ctc.greedy(model.ctc(encodings), steps, measure=options.decode.measure)
-        config = model.config.transducer
-        assert config is not None
-        assert model.predictor is not None
-        assert model.joint is not None
-        chosen = options.decode.max_symbols
-        hypotheses, _ = transducer.greedy(
-            encodings,
-            steps,
-            model.predictor,
-            model.joint,
-            durations=config.durations,
-            max_symbols=config.max_symbols if chosen is None else chosen,
-            blank_id=model.blank_id,
-            measure=options.decode.measure,
-        )
+            assert self.model.ctc is not None
+            return ctc.greedy(self.model.ctc(encodings), steps, measure=decode.measure)
+        assert self._transducer is not None
+        networks = self._transducer
+        if decode.max_symbols is not None:
+            networks = replace(networks, max_symbols=decode.max_symbols)
+        hypotheses, _ = transducer.greedy(networks, encodings, steps, measure=decode.measure)
         return hypotheses
 
     def _transcript(
