@@ -100,8 +100,10 @@ def main() -> None:
 def throughput(head: str, clips: Path, folder: Path, arguments: argparse.Namespace) -> None:
     """Print audio seconds a second by engine and batch size, and the peak of memory."""
     workers = [_start(engine, head, clips, folder, arguments) for engine in arguments.engines]
-    print("| batch | engine | RTFx, median (range) | times NeMo | peak RSS, GB |")
-    print("|---|---|---|---|---|")
+    print(
+        "| batch | engine | RTFx, median (range) | times NeMo | peak RSS, GB | texts as Auricle's |"
+    )
+    print("|---|---|---|---|---|---|")
     for batch in arguments.batches:
         taken: dict[str, list[float]] = {worker.engine: [] for worker in workers}
         for turn in range(arguments.rounds + 1):
@@ -110,10 +112,6 @@ def throughput(head: str, clips: Path, folder: Path, arguments: argparse.Namespa
                 if turn:  # the first round warms up
                     taken[worker.engine].append(CLIPS * SECONDS / seconds)
         print(_rows(batch, taken, workers), flush=True)
-    first = [_spoken(text) for text in workers[0].texts]
-    for worker in workers[1:]:
-        equal = sum(map(operator.eq, first, map(_spoken, worker.texts)))
-        print(f"\n{equal} of {CLIPS} texts of {worker.engine} equal {workers[0].engine}'s.")
     for worker in workers:
         assert worker.process.stdin is not None
         worker.process.stdin.close()
@@ -122,8 +120,10 @@ def throughput(head: str, clips: Path, folder: Path, arguments: argparse.Namespa
 
 def _rows(batch: int, taken: dict[str, list[float]], workers: list[Worker]) -> str:
     rows = []
+    expected = list(map(_spoken, workers[0].texts))
     for worker in workers:
         speeds = taken[worker.engine]
+        equal = sum(map(operator.eq, expected, map(_spoken, worker.texts)))
         ratio = "-"
         if "nemo" in taken:
             pairs = zip(speeds, taken["nemo"], strict=True)
@@ -131,7 +131,7 @@ def _rows(batch: int, taken: dict[str, list[float]], workers: list[Worker]) -> s
         median, low, high = statistics.median(speeds), min(speeds), max(speeds)
         rows.append(
             f"| {batch} | {worker.engine} {worker.version} | {median:.1f} ({low:.1f}-{high:.1f}) "
-            f"| {ratio} | {worker.peak:.2f} |"
+            f"| {ratio} | {worker.peak:.2f} | {equal} of {CLIPS} |"
         )
     return "\n".join(rows)
 
