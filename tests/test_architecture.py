@@ -12,6 +12,7 @@ import auricle
 SOURCE = Path(auricle.__file__).parent
 ROWS = [
     {"errors"},
+    {"files"},
     {"formats"},
     {"types"},
     {"audio", "text", "tokenizers", "hub"},

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auricle import formats
 from auricle.errors import ConfigError
 from auricle.formats import SubtitleOptions, render
 from auricle.formats.subtitles import columns, cues, join
@@ -251,43 +249,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
-def test_a_file_that_outgrows_the_disk_is_removed(tmp_path: Path) -> None:
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        with pytest.raises(OSError) as caught:
-            formats.write_atomic(tmp_path / "big.txt", b"x" * 100_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert caught.value.filename == str(tmp_path / "big.txt")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interruption_leaves_nothing(tmp_path, monkeypatch) -> None:
-    def interrupt(_: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        formats.write_atomic(tmp_path / "a.txt", "text")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         spoken("a").save(tmp_path / "no" / "a.txt")
     assert caught.value.filename == str(tmp_path / "no" / "a.txt")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
-def test_links_and_devices_are_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "real.txt").write_text("old")
-    (tmp_path / "link.txt").symlink_to("real.txt")
-    formats.write_atomic(tmp_path / "link.txt", "new")
-    assert (tmp_path / "link.txt").is_symlink()
-    assert (tmp_path / "real.txt").read_text() == "new"
-    formats.write_atomic("/dev/null", "gone")
-    assert Path("/dev/null").is_char_device()

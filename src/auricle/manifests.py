@@ -10,7 +10,6 @@ import gzip
 import json
 import math
 import os
-import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from auricle.errors import ManifestError
+from auricle.files import file_beside
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
@@ -84,27 +84,17 @@ def write(path: str | Path, rows: Iterable[Row | Mapping[str, Any]]) -> int:
         OSError: The disk is full, or the folder missing or read-only.
     """
     path = Path(path)
-    beside = path.with_name(f".auricle-{secrets.token_hex(8)}.tmp")
     number = 0
     try:
-        with beside.open("xb") as raw:
-            with ExitStack() as stack:
-                file: IO[bytes] | gzip.GzipFile = raw
-                if path.suffix.lower() == ".gz":
-                    file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
-                for row in rows:
-                    number += 1
-                    file.write(_line(row, path))
-            raw.flush()
-            os.fsync(raw.fileno())
-        beside.replace(path)
+        with file_beside(path) as raw, ExitStack() as stack:
+            file: IO[bytes] | gzip.GzipFile = raw
+            if path.suffix.lower() == ".gz":
+                file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+            for row in rows:
+                number += 1
+                file.write(_line(row, path))
     except _RowError as error:
         raise ManifestError(f"{path}, line {number}: {error}") from None
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
     return number
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from auricle import formats
 from tests.cli.conftest import FakeRecognizer, Run, start, write_wav
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -206,7 +205,7 @@ def test_a_full_disk_stops_with_one_line(
     def full(path: Path, _: str) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(formats, "write_atomic", full)
+    monkeypatch.setattr("auricle.cli.outputs.write_atomic", full)
     code, _, err = run("transcribe", recordings, "-o", tmp_path / "out")
     assert code == 1
     assert err == (

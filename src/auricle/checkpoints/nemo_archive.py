@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, cast
 import torch
 from torch import Tensor
 
-from auricle.checkpoints.writing import file_beside
 from auricle.errors import CheckpointError
+from auricle.files import file_beside
 
 CONFIG = "model_config.yaml"
 WEIGHTS = "model_weights.ckpt"
@@ -144,6 +144,7 @@ def write_archive(
     path: Path, config: bytes, weights: Mapping[str, Tensor], artefacts: Mapping[str, bytes]
 ) -> None:
     """Write a `.nemo`; equal contents give equal bytes, and `path` appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with file_beside(path) as file:
         for name, content in sorted({**artefacts, CONFIG: config}.items()):
             file.write(_header(name, len(content)))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 from auricle import formats
 from auricle.errors import ConfigError
+from auricle.files import write_atomic
 from auricle.formats import FORMATS, SubtitleOptions
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class _Files:
             for format_, path in self._files[id(source)].items()
         }
         for path, text in texts.items():
-            formats.write_atomic(path, text)
+            write_atomic(path, text)
 
     def close(self) -> None:
         pass
@@ -212,7 +213,7 @@ class _Manifest:
         row = {**self._row(source), "pred_text": transcript.text}
         row.setdefault("duration", round(transcript.duration, 3))
         if self._file is None:
-            formats.write_atomic(self._part, "".join(f"{line}\n" for line in self._kept))
+            write_atomic(self._part, "".join(f"{line}\n" for line in self._kept))
             self._file = self._part.open("a", encoding="utf-8", newline="\n")
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()

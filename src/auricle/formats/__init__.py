@@ -1,7 +1,7 @@
 """A transcript as text: txt, json, srt, vtt, ctm and tsv.
 
-Pure: a transcript is anything with the fields of `Transcription`, so that this room needs no
-other but `errors`, and `Transcript.save` may call it.
+Pure: a transcript is anything with the fields of `Transcription`, so that this room needs
+neither `types` nor what comes after it, and `Transcript.save` may call it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from auricle.errors import ConfigError
-from auricle.formats.files import write_atomic
+from auricle.files import write_atomic
 from auricle.formats.subtitles import Cue, Passage, Piece, SubtitleOptions, cues, join
 
-__all__ = ["FORMATS", "SubtitleOptions", "Transcription", "render", "save", "write_atomic"]
+__all__ = ["FORMATS", "SubtitleOptions", "Transcription", "render", "save"]
 
 FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv")
 
