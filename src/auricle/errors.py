@@ -35,3 +35,8 @@ class MissingExtra(AuricleError, ImportError):
 
 class Overloaded(AuricleError, RuntimeError):
     """The service has no room for this request now; try again later."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in 200 characters; its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

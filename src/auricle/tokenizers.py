@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
-from auricle.errors import CheckpointError, ConfigError
+from auricle.errors import CheckpointError, ConfigError, first_line
 
 SPACE = "\u2581"  # how sentencepiece spells the space before a word
 
@@ -64,7 +64,7 @@ class SentencePieceTokenizer:
         except RuntimeError as error:
             raise CheckpointError(
                 "the sentencepiece model cannot be read; take tokenizer.model from the original "
-                f"checkpoint again ({_first_line(error)})"
+                f"checkpoint again ({first_line(error)})"
             ) from None
 
     @cached_property
@@ -223,7 +223,7 @@ class HFTokenizer:
         except Exception as error:  # the library raises bare Exception for any malformed file
             raise CheckpointError(
                 "tokenizer.json cannot be read; take it from the original checkpoint again "
-                f"({_first_line(error)})"
+                f"({first_line(error)})"
             ) from None
 
     @cached_property
@@ -370,7 +370,3 @@ def _file(files: Mapping[str, bytes], name: str) -> bytes:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -29,7 +29,7 @@ from auricle.checkpoints.native import (
 from auricle.checkpoints.sections import Section
 from auricle.checkpoints.tokenizer_json import to_tokenizer_json
 from auricle.checkpoints.writing import folder_beside
-from auricle.errors import CheckpointError, ConfigError
+from auricle.errors import CheckpointError, ConfigError, first_line
 from auricle.tokenizers import HFTokenizer
 
 CONFIG = "config.json"
@@ -134,9 +134,8 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile pickle may raise
-        brief = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors, nothing of it was run; use a folder "
-            f"with safetensors ({brief})"
+            f"with safetensors ({first_line(error)})"
         ) from None
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from auricle.checkpoints.checkpoint import Checkpoint, check
 from auricle.checkpoints.writing import folder_beside
-from auricle.errors import CheckpointError, ConfigError
+from auricle.errors import CheckpointError, ConfigError, first_line
 from auricle.models.asr import ModelConfig
 from auricle.tokenizers import Tokenizer, from_files
 
@@ -117,7 +117,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path} is truncated or damaged; fetch it again ({str(error)[:120]})"
+            f"{path} is truncated or damaged; fetch it again ({first_line(error)})"
         ) from None
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from torch import Tensor
 
-from auricle.errors import CheckpointError
+from auricle.errors import CheckpointError, first_line
 from auricle.files import file_beside
 
 CONFIG = "model_config.yaml"
@@ -102,7 +102,7 @@ class NemoArchive:
         except Exception as error:  # whatever a hostile pickle may raise
             raise CheckpointError(
                 f"{self.path}: {WEIGHTS} is damaged or holds more than tensors, nothing of it was "
-                f"run; fetch the checkpoint again ({_brief(error)})"
+                f"run; fetch the checkpoint again ({first_line(error)})"
             ) from None
         if not isinstance(state, dict) or not all(
             isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -280,7 +280,7 @@ def _gunzipped(path: Path) -> Iterator[BinaryIO]:
                     )
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CheckpointError(
-                f"{path} is truncated or damaged; fetch it again ({_brief(error)})"
+                f"{path} is truncated or damaged; fetch it again ({first_line(error)})"
             ) from None
         yield spool
 
@@ -346,8 +346,3 @@ def _header(name: str, size: int) -> bytes:
 
 def _pad(file: BinaryIO) -> None:
     file.write(bytes(-file.tell() % BLOCK))
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160]

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from auricle.errors import AuricleError
+from auricle.errors import AuricleError, first_line
 
 EXIT_PARTIAL = 1  # some recordings, or a write, failed
 EXIT_MISTAKE = 2  # the user's, told before or instead of the work
@@ -72,9 +72,9 @@ def _tell(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror:
         say_error(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         return EXIT_PARTIAL
-    said = str(error).strip().partition("\n")[0]
     say_error(
-        f"unexpected {type(error).__name__}: {said} (AURICLE_DEBUG=1 shows where; please report it)"
+        f"unexpected {type(error).__name__}: {first_line(error)} "
+        "(AURICLE_DEBUG=1 shows where; please report it)"
     )
     return EXIT_UNEXPECTED
 

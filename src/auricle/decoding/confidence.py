@@ -78,6 +78,11 @@ def entropy(kind: Kind = "tsallis", *, alpha: float = 0.33, norm: Norm = "exp") 
     return partial(kinds[kind], alpha=alpha, norm=norm)
 
 
+def least(confidences: Iterable[float | None]) -> float | None:
+    """The least of those that are known; None where none is."""
+    return min((c for c in confidences if c is not None), default=None)
+
+
 def mean(confidences: Iterable[float | None]) -> float | None:
     """The mean of those that are known; None where none is."""
     known = [c for c in confidences if c is not None]

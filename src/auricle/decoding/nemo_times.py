@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from auricle import text as writing
 from auricle.decoding import Hypothesis
-from auricle.decoding.confidence import mean
+from auricle.decoding.confidence import least, mean
 from auricle.tokenizers import Tokenizer
 from auricle.types import Segment, Token, Word
 
@@ -66,7 +66,7 @@ def tokens_words_segments(
             w.text,
             w.start * seconds_per_step,
             w.end * seconds_per_step,
-            min((pieces[i].confidence for i in w.tokens), default=None),
+            least(pieces[i].confidence for i in w.tokens),
         )
         for w in _words(pieces, marks, tokenizer)
     )

@@ -13,7 +13,7 @@ from typing import Literal
 
 from auricle import text as writing
 from auricle.decoding import Hypothesis, nemo_times
-from auricle.decoding.confidence import mean
+from auricle.decoding.confidence import least, mean
 from auricle.tokenizers import Tokenizer
 from auricle.types import Segment, Token, Word
 
@@ -129,7 +129,7 @@ def _word(span: _Span, tokens: Sequence[Token]) -> Word:
         span.text,
         own[0].start,
         max(own[0].start, tokens[last].end),
-        min((t.confidence for t in own if t.confidence is not None), default=None),
+        least(t.confidence for t in own),
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auricle.decoding.confidence import least
 from auricle.engines.whisper_languages import LANGUAGES
 from auricle.errors import CheckpointError, ConfigError
 from auricle.types import Segment, Token, Transcript, Word
@@ -201,8 +202,8 @@ class CTranslate2Whisper:
             for w in raw.words or ()
         )
         start, end = seconds(raw.start), seconds(raw.end)
-        confidence = min((w.confidence for w in words if w.confidence is not None), default=None)
-        segment = Segment(raw.text.strip(), start, end, words, confidence)
+        sure = least(word.confidence for word in words)
+        segment = Segment(raw.text.strip(), start, end, words, sure)
         ids = [id for id in raw.tokens if id < self._end_of_text]
         pieces = [self._tokenizer.id_to_token(id) for id in ids]
         owners = _owners(pieces, [w.word for w in raw.words or ()])

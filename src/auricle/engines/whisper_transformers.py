@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auricle.decoding.confidence import least
 from auricle.engines.whisper_languages import LANGUAGES, SPACELESS
 from auricle.errors import CheckpointError, ConfigError
 from auricle.text import is_punctuation
@@ -148,7 +149,7 @@ class TransformersWhisper:
         text = self._tokenizer.decode([token.id for token in tokens]).strip()
         if words:
             start, end = words[0].start, words[-1].end
-        return Segment(text, start, end, words, _least(tokens)), tokens
+        return Segment(text, start, end, words, least(t.confidence for t in tokens)), tokens
 
     def _words(self, tokens: Sequence[Token], language: str) -> Iterator[Word]:
         """Punctuation joins the word before it and does not stretch it."""
@@ -156,7 +157,9 @@ class TransformersWhisper:
             spoken = [t for t in group if not is_punctuation(self._decode([t]))] or group
             text = self._decode(group)
             if text:
-                yield Word(text, spoken[0].start, spoken[-1].end, _least(group))
+                yield Word(
+                    text, spoken[0].start, spoken[-1].end, least(t.confidence for t in group)
+                )
 
     def _grouped(self, tokens: Sequence[Token], language: str) -> Iterator[list[Token]]:
         """Runs of tokens that spell a word: up to the next space, or one character without."""
@@ -188,10 +191,6 @@ def _probabilities(raw: Any) -> list[float]:
     chosen = result["sequences"][first:last, None]  # [U, 1]
     found = scores.softmax(dim=-1).gather(1, chosen)  # [U, V] -> [U, 1]
     return [round(float(p), 4) for p in found]
-
-
-def _least(tokens: Sequence[Token]) -> float | None:
-    return min((t.confidence for t in tokens if t.confidence is not None), default=None)
 
 
 @contextmanager

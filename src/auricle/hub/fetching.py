@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auricle.errors import AuricleError, CheckpointError, ModelNotFound
+from auricle.errors import AuricleError, CheckpointError, ModelNotFound, first_line
 from auricle.hub import catalogue
 from auricle.hub.cache import WEIGHTS, archive_among, cache_folder, cached
 
@@ -213,10 +213,9 @@ def _one_line_errors(repository: str, revision: str | None) -> Iterator[None]:
     except Exception as error:
         if not _is_transport(error):
             raise  # the disk's errors among them
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelNotFound(
             f"{_called(repository, revision)} is not in the local cache and could not be fetched: "
-            f"{said}; check the network, then try again{_doubt(repository)}"
+            f"{first_line(error)}; check the network, then try again{_doubt(repository)}"
         ) from error
 
 
