@@ -20,15 +20,10 @@ from auricle.checkpoints.huggingface_config import (
     translate_config,
 )
 from auricle.checkpoints.huggingface_keys import from_huggingface, to_huggingface
-from auricle.checkpoints.native import (
-    read_json,
-    read_safetensors,
-    write_json,
-    write_safetensors,
-)
+from auricle.checkpoints.reading import read_bytes, read_json, read_safetensors
 from auricle.checkpoints.sections import Section
 from auricle.checkpoints.tokenizer_json import to_tokenizer_json
-from auricle.checkpoints.writing import folder_beside
+from auricle.checkpoints.writing import folder_beside, write_json, write_safetensors
 from auricle.errors import CheckpointError, ConfigError, first_line
 from auricle.tokenizers import HFTokenizer
 
@@ -49,16 +44,12 @@ def load_huggingface(path: Path, *, name: str) -> Checkpoint:
     """
     values = read_json(path / CONFIG)
     translation = translate_config(Section(values, "", str(path / CONFIG)), _processor(path))
-    tokenizer = path / TOKENIZER
-    if not tokenizer.is_file():
-        raise CheckpointError(f"{tokenizer} is missing; fetch the checkpoint again")
+    tokenizer = read_bytes(path / TOKENIZER)
     config = translation.config
     tensors = from_huggingface(_weights(path), config, blank=translation.blank)
     checkpoint = Checkpoint(
         config=config,
-        tokenizer=HFTokenizer(
-            tokenizer.read_bytes(), size=config.vocab_size, blank=translation.blank
-        ),
+        tokenizer=HFTokenizer(tokenizer, size=config.vocab_size, blank=translation.blank),
         tensors={**feature_tensors(config), **tensors},
         name=name,
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from auricle.checkpoints.checkpoint import Checkpoint
 from auricle.checkpoints.huggingface import load_huggingface, save_huggingface
-from auricle.checkpoints.native import is_native, load_native, read_json, save_native
+from auricle.checkpoints.native import is_native, load_native, save_native
 from auricle.checkpoints.nemo import load_nemo, save_nemo
 from auricle.checkpoints.nemo_archive import CONFIG as NEMO_CONFIG
+from auricle.checkpoints.reading import read_json
 from auricle.errors import CheckpointError, ConfigError, ModelNotFound
 
 FORMATS = ("auricle", "nemo", "huggingface")

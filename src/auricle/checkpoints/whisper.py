@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from auricle.checkpoints import ctranslate2
+from auricle.checkpoints.reading import read_json
 from auricle.checkpoints.whisper_tensors import (
     EMBEDDING_TENSOR,
     EMBEDDINGS,
@@ -27,7 +28,6 @@ from auricle.checkpoints.whisper_tensors import (
     huggingface_tensors,
     is_tied,
     open_safetensors,
-    read_json,
     save_safetensors,
     shape_from_binary,
     shape_from_config,
@@ -40,7 +40,7 @@ from auricle.checkpoints.whisper_tokenizer import (
     tokenizer_settings,
     vocabulary,
 )
-from auricle.checkpoints.writing import folder_beside
+from auricle.checkpoints.writing import folder_beside, write_json
 from auricle.errors import CheckpointError, ConfigError
 
 FolderKind = Literal["ctranslate2", "huggingface"]
@@ -87,13 +87,13 @@ def to_huggingface(src: Path, dst: Path) -> None:
         decoding = read_json(src / "config.json")
         tied = PROJECTION not in binary.variables
         config = _huggingface_config(shape, ids, decoding, dtype, tied)
-        _write_json(folder / "config.json", config)
-        _write_json(
+        write_json(folder / "config.json", config)
+        write_json(
             folder / "generation_config.json",
             _generation_config(ids, decoding, is_multilingual(tokenizer)),
         )
-        _write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
-        _write_json(folder / "tokenizer_config.json", tokenizer_settings(tokenizer))
+        write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
+        write_json(folder / "tokenizer_config.json", tokenizer_settings(tokenizer))
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
 
 
@@ -126,10 +126,10 @@ def to_ctranslate2(src: Path, dst: Path, *, quantization: str | None = None) -> 
         ctranslate2.write(folder / "model.bin", _SPEC, _REVISION, stored, aliases)
         generation = read_json(src / "generation_config.json", missing_ok=True) or config
         ids = special_ids(tokenizer)
-        _write_json(folder / "config.json", _ctranslate2_config(generation, ids, shape))
+        write_json(folder / "config.json", _ctranslate2_config(generation, ids, shape))
         tokens = vocabulary(tokenizer, shape.vocab_size)
         (folder / "vocabulary.json").write_text(json.dumps(tokens, indent=2), encoding="utf-8")
-        _write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
+        write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
 
 
@@ -218,9 +218,9 @@ def _ctranslate2_config(
 def _preprocessor(src: Path, n_mels: int) -> dict[str, Any]:
     """The folder's own feature settings, else Whisper's; faster-whisper needs the mel count."""
     own = read_json(src / "preprocessor_config.json", missing_ok=True)
-    if own is None:
-        both = read_json(src / "processor_config.json", missing_ok=True) or {}
-        own = both.get("feature_extractor")
+    if not own:
+        both = read_json(src / "processor_config.json", missing_ok=True)
+        own = both.get("feature_extractor", {})
     return own or {
         "chunk_length": 30,
         "feature_extractor_type": "WhisperFeatureExtractor",
@@ -235,7 +235,3 @@ def _preprocessor(src: Path, n_mels: int) -> dict[str, Any]:
         "return_attention_mask": False,
         "sampling_rate": 16000,
     }
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

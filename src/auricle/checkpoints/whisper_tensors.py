@@ -6,7 +6,6 @@ neither's place is an error, so that no weight is lost or made up. bfloat16 goes
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ import numpy as np
 
 from auricle.checkpoints import ctranslate2
 from auricle.checkpoints.ctranslate2 import BFLOAT16, Array, Binary
+from auricle.checkpoints.reading import read_json
 from auricle.errors import CheckpointError
 
 _ACTIVATIONS = {"relu": 0, "gelu_new": 1, "swish": 2, "silu": 2, "gelu": 3}
@@ -287,17 +287,3 @@ def save_safetensors(tensors: dict[str, Array], path: Path) -> None:
 def dtype_name(array: Array) -> str:
     """An array's type as torch and transformers call it."""
     return "bfloat16" if array.dtype == BFLOAT16 else array.dtype.name
-
-
-def read_json(path: Path, *, missing_ok: bool = False) -> Any:
-    """A JSON file's content; None where it may be missing and is.
-
-    Raises:
-        CheckpointError: Missing, or no JSON.
-    """
-    if missing_ok and not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error

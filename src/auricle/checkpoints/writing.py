@@ -1,14 +1,19 @@
-"""Checkpoint folders that appear whole or not at all: filled beside their place, then renamed."""
+"""Checkpoint folders: filled beside their place, so that they appear whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from auricle.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MARKER = "config.json"  # only a folder that holds it is taken for a checkpoint and replaced
 
@@ -35,6 +40,26 @@ def folder_beside(path: Path) -> Iterator[Path]:
         fresh.replace(path)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Readable JSON, in the order of the keys."""
+    path.write_bytes((json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Tensors that share memory are written apart: the format has no aliases."""
+    from safetensors.torch import save_file
+
+    seen: set[int] = set()
+    apart = {}
+    for key, value in tensors.items():
+        shared = value.data_ptr() in seen
+        seen.add(value.data_ptr())
+        apart[key] = value.clone() if shared else value.contiguous()
+    save_file(apart, path, metadata=dict(metadata) if metadata else None)
 
 
 def _replaceable(folder: Path) -> bool:
