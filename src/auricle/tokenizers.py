@@ -155,7 +155,7 @@ class WordPieceTokenizer:
     """BERT's word pieces: `##` marks a piece that continues a word.
 
     Args:
-        vocabulary: the pieces in the order of their ids, as in `vocab.txt`.
+        vocabulary: The pieces in the order of their ids, as in `vocab.txt`.
     """
 
     languages: tuple[str, ...] = ()
@@ -204,9 +204,9 @@ class HFTokenizer:
     """A Hugging Face `tokenizer.json`.
 
     Args:
-        content: the file's bytes.
-        size: number of pieces the model emits, blank not counted.
-        blank: the blank's id in the file, where the model's folder puts it before other pieces;
+        content: The file's bytes.
+        size: Number of pieces the model emits, blank not counted.
+        blank: The blank's id in the file, where the model's folder puts it before other pieces;
             ids of our models always end with the blank, so those behind it move down by one.
     """
 
@@ -332,7 +332,7 @@ def from_files(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Tokenizer
     """The tokenizer that gave `spec` and `files()`.
 
     Raises:
-        CheckpointError: a file is missing, or the kind is unknown.
+        CheckpointError: A file is missing, or the kind is unknown.
     """
     kind = spec.get("kind")
     if kind == "sentencepiece":

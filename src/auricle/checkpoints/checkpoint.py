@@ -23,11 +23,11 @@ class Checkpoint:
     """A model at rest.
 
     Attributes:
-        config: what to build.
-        tokenizer: its vocabulary; without the blank.
-        tensors: the state dict of `ASR`, in the dtypes they were stored in. May be views of a
+        config: What to build.
+        tokenizer: Its vocabulary; without the blank.
+        tensors: The state dict of `ASR`, in the dtypes they were stored in. May be views of a
             mapped file: write to copies only.
-        name: what to call the model in transcripts and messages.
+        name: What to call the model in transcripts and messages.
         origin: JSON-able remains of a foreign format, so that writing that format again loses
             nothing: `{"nemo": the resolved YAML}` for a `.nemo`.
     """
@@ -43,11 +43,11 @@ def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:
     """The networks in evaluation mode, holding the checkpoint's tensors without a copy.
 
     Args:
-        checkpoint: what to build.
-        dtype: of the networks; the features stay in float32.
+        checkpoint: What to build.
+        dtype: Of the networks; the features stay in float32.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, or of the wrong shape.
+        CheckpointError: A tensor is missing, left over, or of the wrong shape.
     """
     model = _skeleton(checkpoint)
     _check(checkpoint, model)
@@ -68,7 +68,7 @@ def check(checkpoint: Checkpoint) -> None:
     """Compare the tensors with what the configuration asks for, without building anything large.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, or of the wrong shape.
+        CheckpointError: A tensor is missing, left over, or of the wrong shape.
     """
     _check(checkpoint, _skeleton(checkpoint))
 

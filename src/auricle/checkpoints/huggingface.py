@@ -39,7 +39,7 @@ def load_huggingface(path: Path, *, name: str) -> Checkpoint:
     """Read a folder as `save_pretrained` writes it.
 
     Raises:
-        CheckpointError: a file is missing or damaged, a family that is not run, or a key or tensor
+        CheckpointError: A file is missing or damaged, a family that is not run, or a key or tensor
             that has no place.
     """
     values = read_json(path / CONFIG)
@@ -61,13 +61,13 @@ def save_huggingface(checkpoint: Checkpoint, path: Path, *, head: str | None = N
     """Write a folder that transformers loads.
 
     Args:
-        checkpoint: what to write.
-        path: the folder; it appears whole or not at all.
-        head: which head of a hybrid to write: the format holds one.
+        checkpoint: What to write.
+        path: The folder; it appears whole or not at all.
+        head: Which head of a hybrid to write: the format holds one.
 
     Raises:
         ConfigError: `head` is not one of the model's.
-        CheckpointError: the model has an option that transformers has no form of.
+        CheckpointError: The model has an option that transformers has no form of.
     """
     check(checkpoint)
     config = checkpoint.config

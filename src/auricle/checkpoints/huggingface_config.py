@@ -96,7 +96,7 @@ def translate_config(root: Section, processor: Mapping[str, Any]) -> Translation
     """Make a folder's configuration ours.
 
     Raises:
-        CheckpointError: a family that is not run, an unknown key, or a value that is none.
+        CheckpointError: A family that is not run, an unknown key, or a value that is none.
     """
     kind = str(root.values.get("model_type", ""))
     if kind not in MODEL_TYPES:
@@ -131,7 +131,7 @@ def compose_config(config: ModelConfig, head: str) -> dict[str, Any]:
     """`config.json` for one head of the model.
 
     Raises:
-        CheckpointError: an option that transformers' classes lack; the message names it.
+        CheckpointError: An option that transformers' classes lack; the message names it.
     """
     encoder = config.encoder
     if not isinstance(encoder, ConformerConfig):

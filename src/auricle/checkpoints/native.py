@@ -29,7 +29,7 @@ def load_native(path: Path, *, name: str) -> Checkpoint:
     """Read a folder that `save_native` wrote; tensors are views of the mapped file.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or of a newer version.
+        CheckpointError: A file is missing or damaged, or of a newer version.
     """
     config = read_json(path / CONFIG)
     if config.get("version") != VERSION:

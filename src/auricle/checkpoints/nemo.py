@@ -26,7 +26,7 @@ def load_nemo(path: Path, *, name: str) -> Checkpoint:
     """Read a `.nemo` file, or the folder one was unpacked into.
 
     Raises:
-        CheckpointError: damaged, hostile, incomplete, of a family that is not run, or with a key
+        CheckpointError: Damaged, hostile, incomplete, of a family that is not run, or with a key
             or tensor that has no place; the message names it.
     """
     with open_archive(path) as archive:
@@ -50,7 +50,7 @@ def save_nemo(checkpoint: Checkpoint, path: Path) -> None:
     """Write a `.nemo` that NeMo restores and transcribes with; equal checkpoints, equal bytes.
 
     Raises:
-        CheckpointError: the tokenizer, or an option of the model, has no form in NeMo.
+        CheckpointError: The tokenizer, or an option of the model, has no form in NeMo.
     """
     check(checkpoint)
     section, artefacts = write_tokenizer(checkpoint.tokenizer)

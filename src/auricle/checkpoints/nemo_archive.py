@@ -51,8 +51,8 @@ class NemoArchive:
     """An open `.nemo`, by `open_archive`.
 
     Attributes:
-        path: the archive, for messages.
-        names: the members' names without a leading `./`.
+        path: The archive, for messages.
+        names: The members' names without a leading `./`.
     """
 
     def __init__(self, path: Path, members: Mapping[str, _Member]) -> None:
@@ -64,7 +64,7 @@ class NemoArchive:
         """A member's content.
 
         Raises:
-            CheckpointError: it is absent, or larger than any file of its kind.
+            CheckpointError: It is absent, or larger than any file of its kind.
         """
         member = self._member(name)
         if member.size > MAX_ARTEFACT:
@@ -92,7 +92,7 @@ class NemoArchive:
         """The state dict. Tensors of an uncompressed archive are views of the mapped file.
 
         Raises:
-            CheckpointError: absent, damaged, or a pickle that asks for anything but tensors.
+            CheckpointError: Absent, damaged, or a pickle that asks for anything but tensors.
         """
         member = self._member(WEIGHTS)
         try:
@@ -126,7 +126,7 @@ def open_archive(path: Path) -> Iterator[NemoArchive]:
     """Open a `.nemo` file, or a folder with the same members.
 
     Raises:
-        CheckpointError: truncated, no tar, or a member that is no plain file below the archive.
+        CheckpointError: Truncated, no tar, or a member that is no plain file below the archive.
     """
     with ExitStack() as stack:
         if path.is_dir():

@@ -46,10 +46,10 @@ def compose(
     """The model section of the file.
 
     Args:
-        config: ours.
-        tokenizer: whose pieces NeMo wants listed.
-        tokenizer_section: from `write_tokenizer`.
-        origin: the YAML the model came with. If it still describes `config` it is kept as it is;
+        config: Ours.
+        tokenizer: Whose pieces NeMo wants listed.
+        tokenizer_section: From `write_tokenizer`.
+        origin: The YAML the model came with. If it still describes `config` it is kept as it is;
             else its training sections are.
     """
     fresh = _fresh(config, tokenizer, tokenizer_section)

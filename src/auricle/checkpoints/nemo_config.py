@@ -156,12 +156,12 @@ def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) 
     """Make a NeMo model section ours.
 
     Args:
-        values: the section, interpolations resolved.
-        where: the file, for messages.
-        vocab_size: pieces of the tokenizer; None for character models, whose labels are listed.
+        values: The section, interpolations resolved.
+        where: The file, for messages.
+        vocab_size: Pieces of the tokenizer; None for character models, whose labels are listed.
 
     Raises:
-        CheckpointError: a family that is not run, a key that is unknown, or a value that is none.
+        CheckpointError: A family that is not run, a key that is unknown, or a value that is none.
     """
     root = Section(values, "", where)
     family = family_of(values, where)

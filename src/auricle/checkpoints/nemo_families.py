@@ -79,7 +79,7 @@ def family_of(values: Mapping[str, Any], where: str) -> str:
     """The NeMo class that runs this configuration.
 
     Raises:
-        CheckpointError: it is a family that Auricle does not run; the message says which.
+        CheckpointError: It is a family that Auricle does not run; the message says which.
     """
     name = str(values.get("target") or values.get("_target_") or "").rpartition(".")[2]
     if name in CLASSES:

@@ -29,7 +29,7 @@ def read_tokenizer(section: Section, archive: NemoArchive) -> Tokenizer:
     """The tokenizer that `section` describes, from the artefacts beside it.
 
     Raises:
-        CheckpointError: an artefact is missing, or the kind is one that Auricle does not know.
+        CheckpointError: An artefact is missing, or the kind is one that Auricle does not know.
     """
     kind = str(section.take("type", "bpe")).lower()
     section.ignore(IGNORED)
@@ -61,7 +61,7 @@ def write_tokenizer(tokenizer: Tokenizer) -> tuple[dict[str, Any] | None, dict[s
     checkpoints are equal files.
 
     Raises:
-        CheckpointError: a kind that NeMo has no form of.
+        CheckpointError: A kind that NeMo has no form of.
     """
     if isinstance(tokenizer, CharTokenizer):
         return None, {}

@@ -67,7 +67,7 @@ def read_yaml(content: bytes, where: str) -> dict[str, Any]:
     it matters only where somebody uses it. A top-level `model:` is taken off.
 
     Raises:
-        CheckpointError: no YAML, no mapping, objects in it, or a document that blows up.
+        CheckpointError: No YAML, no mapping, objects in it, or a document that blows up.
     """
     if len(content) > MAX_BYTES:
         raise CheckpointError(f"{where} has {len(content)} bytes; it is hostile, do not use it")

@@ -16,9 +16,9 @@ class Section:
     """One mapping of a foreign configuration; remembers which keys were looked at.
 
     Args:
-        values: the mapping.
-        path: where it stands, `encoder` or `aux_ctc.decoder`; empty for the root.
-        where: the file, for messages.
+        values: The mapping.
+        path: Where it stands, `encoder` or `aux_ctc.decoder`; empty for the root.
+        where: The file, for messages.
     """
 
     def __init__(self, values: Mapping[str, Any], path: str, where: str) -> None:
@@ -31,7 +31,7 @@ class Section:
         """The value of `key`; null counts as absent where there is a default.
 
         Raises:
-            CheckpointError: absent without a default, or an interpolation that led nowhere.
+            CheckpointError: Absent without a default, or an interpolation that led nowhere.
         """
         self._seen.add(key)
         value = self.values.get(key)
@@ -63,7 +63,7 @@ class Section:
         """Refuse what nobody looked at.
 
         Raises:
-            CheckpointError: names the first such key and the nearest known one.
+            CheckpointError: Names the first such key and the nearest known one.
         """
         names = sorted({*self._seen, *known})
         for key in self.values:

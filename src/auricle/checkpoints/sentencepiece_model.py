@@ -47,7 +47,7 @@ def parse(content: bytes) -> SentencePieceModel:
     """Read a `tokenizer.model`.
 
     Raises:
-        CheckpointError: the bytes are no such model.
+        CheckpointError: The bytes are no such model.
     """
     try:
         return _parse(content)

@@ -19,12 +19,12 @@ def load(path: Path, *, name: str | None = None) -> Checkpoint:
     """Read a `.nemo` file or its unpacked folder, a Hugging Face folder, or Auricle's own.
 
     Args:
-        path: the file or folder; its content tells the format.
-        name: what to call the model; by default the file's or folder's name.
+        path: The file or folder; its content tells the format.
+        name: What to call the model; by default the file's or folder's name.
 
     Raises:
-        ModelNotFound: there is nothing at `path`.
-        CheckpointError: damaged, hostile, incomplete, or of a family that is not run.
+        ModelNotFound: There is nothing at `path`.
+        CheckpointError: Damaged, hostile, incomplete, or of a family that is not run.
     """
     name = name or (path.stem if path.suffix == ".nemo" else path.resolve().name)
     if not path.exists():
@@ -48,14 +48,14 @@ def save(
     """Write `checkpoint`; it appears whole or not at all.
 
     Args:
-        checkpoint: what to write.
-        path: a file for NeMo, a folder for the others.
-        format: one of `FORMATS`; by default `nemo` for a name that ends so, else `auricle`.
-        head: for `huggingface`, which holds one head: the one of a hybrid to write.
+        checkpoint: What to write.
+        path: A file for NeMo, a folder for the others.
+        format: One of `FORMATS`; by default `nemo` for a name that ends so, else `auricle`.
+        head: For `huggingface`, which holds one head: the one of a hybrid to write.
 
     Raises:
-        ConfigError: no such format or head.
-        CheckpointError: the model has an option that the format has no form of.
+        ConfigError: No such format or head.
+        CheckpointError: The model has an option that the format has no form of.
     """
     format = format or ("nemo" if path.suffix == ".nemo" else "auricle")
     if head is not None and format != "huggingface":

@@ -30,7 +30,7 @@ def to_tokenizer_json(tokenizer: Tokenizer, blank: str) -> bytes:
     """The file, with the blank as a special token behind the pieces.
 
     Raises:
-        CheckpointError: a kind that has no such form.
+        CheckpointError: A kind that has no such form.
     """
     if isinstance(tokenizer, HFTokenizer):
         return _with_blank(tokenizer, blank)
@@ -66,7 +66,7 @@ def to_sentencepiece(tokenizer: HFTokenizer) -> SentencePieceTokenizer:
     """The sentencepiece model that a `tokenizer.json` was made from, or one of equal effect.
 
     Raises:
-        CheckpointError: the file is no sentencepiece-like BPE or unigram.
+        CheckpointError: The file is no sentencepiece-like BPE or unigram.
     """
     document = json.loads(tokenizer.files()["tokenizer.json"])
     model = document["model"]

@@ -66,7 +66,7 @@ def entropy(kind: Kind = "tsallis", *, alpha: float = 0.33, norm: Norm = "exp") 
     """An entropy measure by its name; the defaults are those of NeMo's `name: entropy`.
 
     Raises:
-        ConfigError: a name that does not exist, or an alpha that is not above 0.
+        ConfigError: A name that does not exist, or an alpha that is not above 0.
     """
     kinds = {"gibbs": gibbs, "tsallis": tsallis, "renyi": renyi}
     if kind not in kinds:

@@ -83,7 +83,7 @@ class ModelConfig:
         """The inverse of `to_dict`.
 
         Raises:
-            ConfigError: a key is unknown or missing.
+            ConfigError: A key is unknown or missing.
         """
         return _read(
             cls,

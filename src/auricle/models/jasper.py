@@ -145,7 +145,7 @@ class JasperEncoder(nn.Module):
             Encodings [B, T', C] and lengths [B].
 
         Raises:
-            ConfigError: a `context` is given, for there is no attention to take it.
+            ConfigError: A `context` is given, for there is no attention to take it.
         """
         if context is not None:
             raise ConfigError("this model has no attention: leave the context out")
