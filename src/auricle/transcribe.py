@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from auricle import audio, manifests
+from auricle.audio import Samples
 from auricle.engines import Engine, EngineOptions
 from auricle.errors import AudioError, AuricleError, ConfigError
 from auricle.types import Segment, Transcript
 
-Samples = npt.NDArray[np.float32]
 AudioInput = str | Path | bytes | BinaryIO | npt.NDArray[Any]
 Channel = int | Literal["all"] | None
 OnError = Literal["raise", "return"]

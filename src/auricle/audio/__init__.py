@@ -7,12 +7,13 @@ start. Knows nothing of features, models or manifests; PyAV is imported where it
 from auricle.audio.containers import AUDIO_SUFFIXES, AudioInfo
 from auricle.audio.cutting import cut_at_silence
 from auricle.audio.reading import SAMPLE_RATE, blocks, probe, read
-from auricle.audio.resampling import resample
+from auricle.audio.resampling import Samples, resample
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "SAMPLE_RATE",
     "AudioInfo",
+    "Samples",
     "blocks",
     "cut_at_silence",
     "probe",

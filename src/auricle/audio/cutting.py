@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from auricle.audio.resampling import Samples
 from auricle.errors import ConfigError
-
-Samples = npt.NDArray[np.float32]
 
 _FRAME_SECONDS = 0.02
 _QUIET_SECONDS = 0.2

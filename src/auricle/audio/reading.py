@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from auricle.audio.containers import AudioInfo, Track, opened_track
-from auricle.audio.resampling import Resampler, check_rate, resample
+from auricle.audio.resampling import Resampler, Samples, check_rate, resample
 from auricle.audio.sources import opened
 from auricle.audio.timeline import Span, check_channels, spans, to_mono
 from auricle.errors import AudioError, ConfigError
 
 SAMPLE_RATE = 16_000
 
-Samples = npt.NDArray[np.float32]
 Source = str | PathLike[str] | bytes | BinaryIO | npt.NDArray[Any]
 
 _DTYPES = ("int16", "int32", "float32", "float64")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from auricle.errors import ConfigError
 
-Samples = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.float32]  # mono sound [S]
 
 _TAPS = 64
 _PIECE_SECONDS = 30

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from auricle.audio.containers import MAX_CHANNELS, Track
+from auricle.audio.resampling import Samples
 from auricle.errors import AudioError
 
 if TYPE_CHECKING:
     from av import AudioFrame
 
-Samples = npt.NDArray[np.float32]
 
 # Containers round timestamps (Matroska and FLV to 1 ms) and muxers jitter by a few more.
 # Below this, sound is taken as continuous; the least real loss is a packet of 20 ms.

@@ -16,7 +16,6 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM, BPE = 1, 2
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_Field = tuple[int, int, int | bytes]
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,16 @@ def _parse(content: bytes) -> SentencePieceModel:
     pieces: list[Piece] = []
     trainer: dict[int, int | bytes] = {}
     normaliser: dict[int, int | bytes] = {}
-    for number, _, value in _fields(content):
+    for number, value in _fields(content):
         if number == 1 and isinstance(value, bytes):
-            row = {n: v for n, _, v in _fields(value)}
+            row = dict(_fields(value))
             text, score, kind = row.get(1, b""), row.get(2, b"\0\0\0\0"), row.get(3, NORMAL)
             assert isinstance(text, bytes) and isinstance(score, bytes) and isinstance(kind, int)
             pieces.append(Piece(text.decode(), struct.unpack("<f", score)[0], kind))
         elif number == 2 and isinstance(value, bytes):
-            trainer = {n: v for n, _, v in _fields(value)}
+            trainer = dict(_fields(value))
         elif number == 3 and isinstance(value, bytes):
-            normaliser = {n: v for n, _, v in _fields(value)}
+            normaliser = dict(_fields(value))
     charsmap = normaliser.get(2, b"")
     algorithm = trainer.get(3, UNIGRAM)
     return SentencePieceModel(
@@ -106,14 +105,15 @@ def _parse(content: bytes) -> SentencePieceModel:
     )
 
 
-def _fields(content: bytes) -> Iterator[_Field]:
+def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The number and value of each field; fixed-width values stay bytes."""
     position = 0
     while position < len(content):
         key, position = _read_varint(content, position)
         number, wire = key >> 3, key & 7
         if wire == _VARINT:
             value, position = _read_varint(content, position)
-            yield number, wire, value
+            yield number, value
             continue
         if wire == _BYTES:
             size, position = _read_varint(content, position)
@@ -123,7 +123,7 @@ def _fields(content: bytes) -> Iterator[_Field]:
             raise IndexError(f"field type {wire}")
         if position + size > len(content):
             raise IndexError("it ends too early")
-        yield number, wire, content[position : position + size]
+        yield number, content[position : position + size]
         position += size
 
 
