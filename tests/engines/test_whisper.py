@@ -20,7 +20,7 @@ from auricle.checkpoints.whisper import to_ctranslate2, to_huggingface
 from auricle.engines import EngineOptions, whisper_ctranslate2, whisper_transformers
 from auricle.engines.whisper import WhisperEngine
 from auricle.engines.whisper_ctranslate2 import CTranslate2Whisper, _owners, _Window
-from auricle.engines.whisper_languages import LANGUAGES, language_code
+from auricle.engines.whisper_facts import LANGUAGES, language_code
 from auricle.errors import CheckpointError, ConfigError, MissingExtra
 
 BECKETT = "Ever tried, ever failed. No matter, try again. Fail again. Fail better."

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from auricle.checkpoints import whisper as checkpoints
 from auricle.decoding import Greedy
 from auricle.engines import EngineOptions, whisper_ctranslate2, whisper_transformers
-from auricle.engines.whisper_languages import language_code
+from auricle.engines.whisper_facts import SAMPLE_RATE, language_code
 from auricle.errors import CheckpointError, ConfigError, MissingExtra
 from auricle.types import Transcript
 
@@ -54,7 +54,7 @@ class WhisperEngine:
     """
 
     heads: tuple[str, ...] = ("whisper",)
-    sample_rate = whisper_ctranslate2.SAMPLE_RATE
+    sample_rate = SAMPLE_RATE
     batch_seconds = 600.0
     any_length = True
 

@@ -20,13 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auricle.decoding.confidence import least
-from auricle.engines.whisper_languages import LANGUAGES
+from auricle.engines.whisper_facts import HOP, LANGUAGES, SAMPLE_RATE, WINDOW
 from auricle.errors import CheckpointError, ConfigError
 from auricle.types import Segment, Token, Transcript, Word
 
-SAMPLE_RATE = 16000
-_HOP = 160  # samples per frame, the unit of a faster-whisper segment's `seek`
-_WINDOW = 3000  # frames that the model hears at once, 30 s
 _MIN_ALIGNED = 50  # frames below which there is nothing to align in
 _MAX_COMPRESSION = 2.4  # Whisper's own threshold for text that loops
 _PREPENDED = "\"'“¿([{-"  # Whisper's punctuation that joins the word after it, and before it
@@ -47,7 +44,10 @@ def installed() -> bool:
 
 @dataclass
 class _Window:
-    """What was heard from one position: frames [start, stop), all text that begins there."""
+    """What was heard from one position: frames [start, stop), all text that begins there.
+
+    Frames are the unit of a faster-whisper segment's `seek`.
+    """
 
     start: int
     segments: list[Any]
@@ -105,7 +105,7 @@ class CTranslate2Whisper:
             "temperature": 0.0,
             # A window's text prompts the next only within 30 s, where the next is the rest of an
             # unfinished one. Further on, that is how one window's mistake spreads.
-            "condition_on_previous_text": len(clip) <= _WINDOW * _HOP,
+            "condition_on_previous_text": len(clip) <= WINDOW * HOP,
         }
         windows, language = self._decode(clip, options, words)
         rescue = {**options, "language": language, "beam_size": 5, "no_repeat_ngram_size": 5}
@@ -115,7 +115,7 @@ class CTranslate2Whisper:
         duration = len(clip) / SAMPLE_RATE
         segments, tokens = [], []
         for raw in found:
-            segment, of_segment = self._translate(raw, duration)
+            segment, of_segment = self._segment(raw, duration)
             segments.append(segment)
             tokens += of_segment
         return Transcript(
@@ -159,7 +159,7 @@ class CTranslate2Whisper:
                 windows.append(_Window(segment.seek, [], latest[0]))
             windows[-1].segments.append(segment)
         if windows:
-            self._close(windows, len(clip) // _HOP, tokenizer, words)
+            self._close(windows, len(clip) // HOP, tokenizer, words)
         return windows, str(info.language)
 
     def _close(self, windows: Sequence[_Window], stop: int, tokenizer: Any, words: bool) -> None:
@@ -168,7 +168,7 @@ class CTranslate2Whisper:
         window.stop = stop
         if words:
             timed = [vars(segment).copy() for segment in window.segments]
-            frames = min(max(stop - window.start, _MIN_ALIGNED), _WINDOW)
+            frames = min(max(stop - window.start, _MIN_ALIGNED), WINDOW)
             spoken = windows[-2].segments[-1].end if len(windows) > 1 else 0.0
             self._model.add_word_timestamps(
                 [timed], tokenizer, window.encoding, frames, _PREPENDED, _APPENDED, spoken
@@ -182,16 +182,16 @@ class CTranslate2Whisper:
         self, clip: NDArray[np.float32], window: _Window, rescue: dict[str, Any], words: bool
     ) -> list[Any]:
         """A looping window's segments, or those of a second decoding if they are better."""
-        piece = clip[window.start * _HOP : window.stop * _HOP]
+        piece = clip[window.start * HOP : window.stop * HOP]
         again = [s for w in self._decode(piece, rescue, words)[0] for s in w.segments]
         if _badness(window.segments) <= _badness(again):
             return window.segments
         for timed in [*again, *(word for segment in again for word in segment.words or ())]:
-            timed.start += window.start * _HOP / SAMPLE_RATE
-            timed.end += window.start * _HOP / SAMPLE_RATE
+            timed.start += window.start * HOP / SAMPLE_RATE
+            timed.end += window.start * HOP / SAMPLE_RATE
         return again
 
-    def _translate(self, raw: Any, duration: float) -> tuple[Segment, list[Token]]:
+    def _segment(self, raw: Any, duration: float) -> tuple[Segment, list[Token]]:
         """A faster-whisper segment as ours; padding may not carry a time past the clip's end."""
 
         def seconds(value: float) -> float:

@@ -20,13 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auricle.decoding.confidence import least
-from auricle.engines.whisper_languages import LANGUAGES, SPACELESS
+from auricle.engines.whisper_facts import (
+    HOP,
+    LANGUAGES,
+    SAMPLE_RATE,
+    SPACELESS,
+    WINDOW,
+)
 from auricle.errors import CheckpointError, ConfigError
 from auricle.text import is_punctuation
 from auricle.types import Segment, Token, Transcript, Word
-
-SAMPLE_RATE = 16000
-_WINDOW = 3000  # feature frames, 30 s
 
 
 def installed() -> bool:
@@ -79,7 +82,7 @@ class TransformersWhisper:
         """One clip [S] of any length; `language` None is detected in the first 30 s."""
         import torch
 
-        long = len(clip) > 30 * SAMPLE_RATE
+        long = len(clip) > WINDOW * HOP
         inputs = self._processor.feature_extractor(
             clip,
             sampling_rate=SAMPLE_RATE,
@@ -91,7 +94,7 @@ class TransformersWhisper:
         features = inputs.input_features.to(self._model.device, self._model.dtype)  # [1, M, T]
         with self._lock, torch.inference_mode(), _quiet():
             if language is None:
-                (found,) = self._model.detect_language(features[:, :, :_WINDOW])
+                (found,) = self._model.detect_language(features[:, :, :WINDOW])
                 language = self._tokenizer.convert_ids_to_tokens(int(found)).strip("<|>")
             spoken = {"language": language, "task": task} if self.multilingual else {}
             output = self._model.generate(

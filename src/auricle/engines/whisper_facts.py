@@ -1,4 +1,4 @@
-"""The languages Whisper was trained on: code -> English name, and what a user may call them."""
+"""What is true of every Whisper: how it hears, its languages, and what a user may call them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 from auricle.errors import ConfigError
+
+SAMPLE_RATE = 16000
+HOP = 160  # samples per frame
+WINDOW = 3000  # frames that the model hears at once, 30 s
 
 _TABLE = """
 en English, zh Chinese, de German, es Spanish, ru Russian, ko Korean, fr French, ja Japanese,
@@ -23,7 +27,7 @@ lb Luxembourgish, my Myanmar, bo Tibetan, tl Tagalog, mg Malagasy, as Assamese, 
 haw Hawaiian, ln Lingala, ha Hausa, ba Bashkir, jw Javanese, su Sundanese, yue Cantonese
 """
 
-LANGUAGES: dict[str, str] = {
+LANGUAGES: dict[str, str] = {  # code to English name
     code: name for code, _, name in (e.strip().partition(" ") for e in _TABLE.split(","))
 }
 SPACELESS = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # written without spaces
