@@ -17,6 +17,7 @@ from auricle.errors import ConfigError
 
 Samples = npt.NDArray[np.float32]  # mono sound [S]
 
+LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # samples per second
 _TAPS = 64
 _PIECE_SECONDS = 30
 
@@ -47,12 +48,14 @@ def check_rate(rate: int, name: str) -> None:
     """Refuse a rate that no recording has.
 
     Raises:
-        ConfigError: Not a whole number of samples per second between 100 and 1,000,000.
+        ConfigError: Not a whole number between `LOWEST_RATE` and `HIGHEST_RATE`.
     """
     if isinstance(rate, bool) or not isinstance(rate, int | np.integer):
         raise ConfigError(f"{name} must be a whole number of samples per second, got {rate!r}")
-    if not 100 <= rate <= 1_000_000:
-        raise ConfigError(f"{name} must be 100 to 1000000 samples per second, got {rate}")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ConfigError(
+            f"{name} must be {LOWEST_RATE} to {HIGHEST_RATE} samples per second, got {rate}"
+        )
 
 
 class Resampler:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auricle.audio.containers import MAX_CHANNELS, Track
-from auricle.audio.resampling import Samples
+from auricle.audio.resampling import HIGHEST_RATE, LOWEST_RATE, Samples
 from auricle.errors import AudioError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _mono(frame: AudioFrame, channel: int | None, name: str) -> Samples:
     """The mean of the frame's channels, or one of them, as float32 in [-1, 1]."""
     count = frame.layout.nb_channels
     check_channels(count, channel, name)
-    if not 100 <= frame.sample_rate <= 1_000_000:
+    if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
         raise AudioError(f"{name}: {frame.sample_rate} samples per second is no rate of sound")
     try:
         data: npt.NDArray[Any] = frame.to_ndarray()
