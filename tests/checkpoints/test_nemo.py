@@ -488,3 +488,14 @@ def test_the_configuration_is_refused_before_the_weights_are_read(target: Path) 
     assert_refused(target, "Canary")
     with open_archive(target) as archive, pytest.raises(CheckpointError):
         archive.weights()
+
+
+def test_a_key_that_feeds_an_interpolation_may_be_called_anything(target: Path) -> None:
+    def edit(values: Values) -> None:
+        values["my_mels"] = values["preprocessor"]["features"]
+        values["encoder"]["feat_in"] = "${my_mels}"
+
+    found = load(edited("fastconformer_ctc", target, edit))
+    assert found.config == load(nemo("fastconformer_ctc")).config
+    path = edited("fastconformer_ctc", target, lambda values: values.update(my_mels=80))
+    assert_refused(path, "my_mels")

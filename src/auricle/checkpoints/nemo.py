@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from auricle.checkpoints.nemo_config import Translation, translate
 from auricle.checkpoints.nemo_families import CTC_CLASSES, family_of
 from auricle.checkpoints.nemo_keys import from_nemo, to_nemo
 from auricle.checkpoints.nemo_tokenizer import read_tokenizer, write_tokenizer
-from auricle.checkpoints.nemo_yaml import read_yaml, write_yaml
+from auricle.checkpoints.nemo_yaml import fed_from, read_yaml, write_yaml
 from auricle.checkpoints.sections import Section
 from auricle.models.asr import ModelConfig
 from auricle.tokenizers import CharTokenizer, Tokenizer, WordPieceTokenizer
@@ -30,10 +30,11 @@ def load_nemo(path: Path, *, name: str) -> Checkpoint:
             or tensor that has no place; the message names it.
     """
     with open_archive(path) as archive:
-        values = read_yaml(archive.read(CONFIG), f"{path}: {CONFIG}")
+        content = archive.read(CONFIG)
+        values = read_yaml(content, f"{path}: {CONFIG}")
         where = f"{path}: {CONFIG}"
         family_of(values, where)  # before the weights: a refusal should be quick and say why
-        translation, tokenizer = _translated(values, where, archive)
+        translation, tokenizer = _translated(values, where, archive, fed_from(content))
         tensors = from_nemo(archive.weights())
     checkpoint = Checkpoint(
         config=translation.config,
@@ -64,16 +65,17 @@ def save_nemo(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _translated(
-    values: Mapping[str, Any], where: str, archive: NemoArchive
+    values: Mapping[str, Any], where: str, archive: NemoArchive, feeds: Collection[str]
 ) -> tuple[Translation, Tokenizer]:
     section = Section(values, "", where).section("tokenizer")
     if not section.values:
-        translation = translate(values, where, vocab_size=None)
+        translation = translate(values, where, vocab_size=None, feeds=feeds)
         return translation, CharTokenizer(translation.labels)
     tokenizer = read_tokenizer(section, archive)
     if isinstance(tokenizer, WordPieceTokenizer):
         tokenizer = _with_added_pieces(tokenizer, values, where)
-    return translate(values, where, vocab_size=len(tokenizer.pieces)), tokenizer
+    size = len(tokenizer.pieces)
+    return translate(values, where, vocab_size=size, feeds=feeds), tokenizer
 
 
 def _with_added_pieces(

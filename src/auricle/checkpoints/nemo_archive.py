@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import sys
 import tarfile
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -102,7 +104,7 @@ class NemoArchive:
         except Exception as error:  # whatever a hostile pickle may raise
             raise CheckpointError(
                 f"{self.path}: {WEIGHTS} is damaged or holds more than tensors, nothing of it was "
-                f"run; fetch the checkpoint again ({first_line(error)})"
+                f"run; fetch the checkpoint again ({_wish(error)})"
             ) from None
         if not isinstance(state, dict) or not all(
             isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -289,12 +291,20 @@ def _load(member: _Member) -> Any:
     file = cast(BinaryIO, _Slice(member))
     if file.read(2) != b"PK":  # the form before torch 1.6
         file.seek(0)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # pickles that torch.save never wrote: refused below
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
     mappable = _check_zip(file, member.size) and member.path is not None
     if mappable and (mapped := _load_mapped(member)) is not None:
         return mapped
     file.seek(0)
     return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _wish(error: Exception) -> str:
+    """What the pickle wanted to call, where torch says it; else the error's first line."""
+    found = re.search(r"unsupported [^\n]*", str(error), re.IGNORECASE)
+    return found[0][:200].rstrip(".") if found else first_line(error)
 
 
 def _check_zip(file: BinaryIO, size: int) -> bool:

@@ -6,7 +6,7 @@ Absent keys get the defaults of NeMo's classes. The way back is `nemo_compose`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -152,13 +152,20 @@ class Translation:
     labels: tuple[str, ...]
 
 
-def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) -> Translation:
+def translate(
+    values: Mapping[str, Any],
+    where: str,
+    *,
+    vocab_size: int | None,
+    feeds: Collection[str] = (),
+) -> Translation:
     """Make a NeMo model section ours.
 
     Args:
         values: The section, interpolations resolved.
         where: The file, for messages.
         vocab_size: Pieces of the tokenizer; None for character models, whose labels are listed.
+        feeds: Keys of the root that the file's own interpolations name; any are good.
 
     Raises:
         CheckpointError: A family that is not run, a key that is unknown, or a value that is none.
@@ -196,6 +203,7 @@ def translate(values: Mapping[str, Any], where: str, *, vocab_size: int | None) 
         _check_ctc(root.section("decoder"), width, size)
     root.ignore(["sample_rate", "labels", "decoding", "loss", "model_defaults", "tokenizer"])
     root.ignore(IGNORED_ROOT)
+    root.ignore(feeds)
     root.ignore([k for k in values if k.startswith(IGNORED_PREFIXES) or k.endswith("_ds")])
     root.finish(known=("encoder", "decoder", "joint", "aux_ctc", "preprocessor"))
     return Translation(config, labels)

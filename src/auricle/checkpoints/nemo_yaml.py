@@ -84,6 +84,12 @@ def read_yaml(content: bytes, where: str) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else resolved
 
 
+def fed_from(content: bytes) -> frozenset[str]:
+    """Keys of the root that interpolations name, `mels` for `${mels}` or `${model.mels}`."""
+    named = re.findall(r"\$\{\s*(?:model\.)?(\w+)", content.decode(errors="replace"))
+    return frozenset(named)
+
+
 def write_yaml(values: Mapping[str, Any]) -> bytes:
     """YAML that NeMo reads back; the order of keys is kept."""
     text: str = yaml.dump(
