@@ -171,10 +171,7 @@ def load(
         MissingExtra: The model needs an optional package; the message says how to install it.
     """
     chosen = _default() if name is None else str(name)
-    if chosen == EMBEDDED:
-        folder = embedded.folder()
-    else:
-        folder = hub.resolve(chosen, revision=revision, local_only=local_only)
+    folder = locate(chosen, revision=revision, local_only=local_only)
     is_whisper = whisper.folder_kind(folder) is not None
     if engine != "auto" and (engine == "whisper") != is_whisper:
         raise ConfigError(f"{chosen} does not run on the engine {engine!r}: leave engine= out")
@@ -189,6 +186,17 @@ def load(
 
     checkpoint = checkpoints.load(folder, name=label)
     return Recognizer(TorchEngine(checkpoint, device=device, precision=precision, head=head))
+
+
+def locate(name: str, *, revision: str | None = None, local_only: bool = False) -> Path:
+    """The file or folder of any model that `load` takes by name, downloaded if need be.
+
+    Raises:
+        ModelNotFound, CheckpointError, MissingExtra: As for `load`.
+    """
+    if name == EMBEDDED:
+        return embedded.folder()
+    return hub.resolve(name, revision=revision, local_only=local_only)
 
 
 def _default() -> str:

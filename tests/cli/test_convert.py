@@ -70,3 +70,27 @@ def test_onto_itself(run: Run, tmp_path: Path) -> None:
     copy.write_bytes(SOURCE.read_bytes())
     code, _, err = run("convert", copy, copy, "--overwrite")
     assert code == 2 and "is the source itself" in err
+
+
+def test_the_embedded_model_by_its_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auricle.checkpoints.embedded.folder", lambda: SOURCE)
+    target = tmp_path / "ours"
+    assert run("convert", "embedded", target) == (0, f"{target}\tauricle\n", "")
+    code, out, _ = run("models", "show", "embedded")
+    assert code == 0 and str(SOURCE) in out
+
+
+def test_a_full_disk_names_the_folder_and_the_cure(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("auricle.checkpoints.native.write_safetensors", full)
+    code, _, err = run("convert", SOURCE, tmp_path / "ours")
+    cure = "make room, then run it again"
+    assert code == 1
+    assert err == f"auricle: error: {tmp_path / 'ours'}: No space left on device; {cure}\n"
+    assert list(tmp_path.iterdir()) == []

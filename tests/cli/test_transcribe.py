@@ -209,7 +209,8 @@ def test_a_full_disk_stops_with_one_line(
     code, _, err = run("transcribe", recordings, "-o", tmp_path / "out")
     assert code == 1
     assert err == (
-        f"auricle: error: {tmp_path / 'out' / 'deep' / 'one.txt'}: No space left on device\n"
+        f"auricle: error: {tmp_path / 'out' / 'deep' / 'one.txt'}: No space left on device"
+        "; make room, then run it again\n"
     )
     assert tree(tmp_path / "out") == []
 

@@ -24,6 +24,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
     Raises:
         CheckpointError: `path` is there already and is no checkpoint folder.
+        OSError: The disk is full, or the place is read-only; it names `path`.
     """
     if path.exists() and not (path.is_dir() and _replaceable(path)):
         raise CheckpointError(
@@ -38,6 +39,11 @@ def folder_beside(path: Path) -> Iterator[Path]:
         if path.exists():
             path.replace(room / "old")
         fresh.replace(path)
+    except OSError as error:
+        # A failed write knows no file name, a failed open knows one that is about to go.
+        if error.filename is None or Path(str(error.filename)).is_relative_to(room):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

@@ -6,6 +6,7 @@ Nothing heavy is imported here, or in the commands' modules outside their functi
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -19,6 +20,7 @@ EXIT_MISTAKE = 2  # the user's, told before or instead of the work
 EXIT_UNEXPECTED = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +72,9 @@ def _tell(error: Exception) -> int:
         say_error(f"{error.format_message()} (see auricle --help)")
         return EXIT_MISTAKE
     if isinstance(error, OSError) and error.strerror:
-        say_error(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        where = f"{error.filename}: " if error.filename else ""
+        cure = "; make room, then run it again" if error.errno in DISK_FULL else ""
+        say_error(f"{where}{error.strerror}{cure}")
         return EXIT_PARTIAL
     say_error(
         f"unexpected {type(error).__name__}: {first_line(error)} "

@@ -55,10 +55,10 @@ def convert(
         raise ConfigError("--quantization is for --to ctranslate2")
     if head is not None and format_ is not Format.HUGGINGFACE:
         raise ConfigError("--head is for --to huggingface: the other formats keep all heads")
-    from auricle import hub
     from auricle.checkpoints import whisper
+    from auricle.recognizer import locate
 
-    path = hub.resolve(source)
+    path = locate(source)
     if path.resolve() == target.resolve():
         raise ConfigError(f"{target} is the source itself: give another name")
     kind = whisper.folder_kind(path) if path.is_dir() else None

@@ -62,10 +62,12 @@ def show(
 ) -> None:
     """Show what a model can do, where it comes from, and its licence."""
     from auricle import hub
+    from auricle.checkpoints import embedded
     from auricle.hub import catalogue
     from auricle.hub.cache import cached
+    from auricle.recognizer import EMBEDDED
 
-    path = Path(name).expanduser()
+    path = embedded.folder() if name == EMBEDDED else Path(name).expanduser()
     if path.exists():
         facts = _local_facts(path)
     elif entry := catalogue.find(name):
