@@ -299,3 +299,13 @@ def test_an_unreachable_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ModelNotFound, match=r"could not be fetched: .*then try again") as caught:
         hub.resolve("me/mine")
     assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_hub_leaves_the_copy_that_is_here(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    snapshot = put(cache, REPOSITORY, {"parakeet-ctc-0.6b.nemo": b"archive"})
+    _point_at("http://127.0.0.1:9", monkeypatch)
+    archive = snapshot / "parakeet-ctc-0.6b.nemo"
+    assert hub.pull(REPOSITORY) == hub.Pulled(archive, "CC-BY-4.0", 7)
+    assert "the hub cannot be reached" in caplog.text

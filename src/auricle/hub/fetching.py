@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from auricle.hub.cache import WEIGHTS, archive_among, cache_folder, cached
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
+log = logging.getLogger("auricle")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SMALL_FILE = re.compile(
@@ -33,6 +35,10 @@ _SMALL_FILE = re.compile(
     r"|special_tokens_map|added_tokens|normalizer|vocab|vocabulary)\.json"
     r"|(merges|vocab|vocabulary)\.txt|tokenizer\.(model|vocab)"
 )
+
+
+class _Unreachable(ModelNotFound):
+    """The hub did not answer."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +118,19 @@ def pull(name: str, *, revision: str | None = None) -> Pulled:
         OSError: The disk is full.
     """
     repository = repository_of(name)
+    copy = cached(repository, revision=revision)
     if _offline():
-        if (copy := cached(repository, revision=revision)) is None:
+        if copy is None:
             raise ModelNotFound(f"{repository} cannot be fetched: HF_HUB_OFFLINE is set")
         return Pulled(copy, _known_licence(repository), _size(copy))
-    with _one_line_errors(repository, revision), _quiet_unless_terminal():
-        return _pull(repository, revision)
+    try:
+        with _one_line_errors(repository, revision), _quiet_unless_terminal():
+            return _pull(repository, revision)
+    except _Unreachable:
+        if copy is None:
+            raise
+    log.warning("auricle: the hub cannot be reached: %s is the copy fetched before", repository)
+    return Pulled(copy, _known_licence(repository), _size(copy))
 
 
 def _pull(repository: str, revision: str | None) -> Pulled:
@@ -213,7 +226,7 @@ def _one_line_errors(repository: str, revision: str | None) -> Iterator[None]:
     except Exception as error:
         if not _is_transport(error):
             raise  # the disk's errors among them
-        raise ModelNotFound(
+        raise _Unreachable(
             f"{_called(repository, revision)} is not in the local cache and could not be fetched: "
             f"{first_line(error)}; check the network, then try again{_doubt(repository)}"
         ) from error
