@@ -147,3 +147,10 @@ def test_the_default_model_and_why_is_said_once(
     monkeypatch.setenv("AURICLE_MODEL", str(GOLDEN / "nemo" / "citrinet.nemo"))
     assert auricle.load().model.endswith("citrinet.nemo")
     assert "$AURICLE_MODEL" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [{"timestamps": "word"}, {"task": "summarise"}])
+def test_an_option_of_no_known_value_is_refused(wrong: dict[str, str]) -> None:
+    asr = auricle.load(GOLDEN / "nemo" / "citrinet.nemo")
+    with pytest.raises(auricle.ConfigError, match=f"not '{next(iter(wrong.values()))}'"):
+        asr.transcribe(CLIPS[0], **wrong)

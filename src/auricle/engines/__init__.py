@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auricle.decoding import Greedy
+from auricle.errors import ConfigError
 from auricle.types import Transcript
 
 
@@ -28,6 +29,12 @@ class EngineOptions:
     timestamps: bool | Literal["nemo"] = True
     language: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
+
+    def __post_init__(self) -> None:
+        if self.timestamps not in (True, False, "nemo"):
+            raise ConfigError(f"timestamps is True, False or 'nemo', not {self.timestamps!r}")
+        if self.task not in ("transcribe", "translate"):
+            raise ConfigError(f"task is 'transcribe' or 'translate', not {self.task!r}")
 
 
 class Engine(Protocol):
