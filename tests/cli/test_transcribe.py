@@ -323,8 +323,9 @@ def test_a_terminal_sees_files_audio_and_speed(
 def test_ctrl_c(recordings: Path, tmp_path: Path) -> None:
     """A real signal, while the second recording is being worked on."""
     program = """
-import time, auricle
+import signal, time, auricle
 from auricle.types import Transcript
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind a shell
 class Slow:
     def transcribe_iter(self, sources, **options):
         for source in sources:
