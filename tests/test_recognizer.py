@@ -152,5 +152,5 @@ def test_the_default_model_and_why_is_said_once(
 @pytest.mark.parametrize("wrong", [{"timestamps": "word"}, {"task": "summarise"}])
 def test_an_option_of_no_known_value_is_refused(wrong: dict[str, str]) -> None:
     asr = auricle.load(GOLDEN / "nemo" / "citrinet.nemo")
-    with pytest.raises(auricle.ConfigError, match=f"not '{next(iter(wrong.values()))}'"):
+    with pytest.raises(auricle.ConfigError, match=f"unknown .* '{next(iter(wrong.values()))}'"):
         asr.transcribe(CLIPS[0], **wrong)

@@ -32,9 +32,9 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         if self.timestamps not in (True, False, "nemo"):
-            raise ConfigError(f"timestamps is True, False or 'nemo', not {self.timestamps!r}")
+            raise ConfigError(f"unknown timestamps {self.timestamps!r}: use True, False, 'nemo'")
         if self.task not in ("transcribe", "translate"):
-            raise ConfigError(f"task is 'transcribe' or 'translate', not {self.task!r}")
+            raise ConfigError(f"unknown task {self.task!r}: use transcribe, translate")
 
 
 class Engine(Protocol):
