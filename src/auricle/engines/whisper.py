@@ -110,10 +110,6 @@ class WhisperEngine:
     def _checked(self, options: EngineOptions) -> tuple[str | None, str]:
         if not isinstance(options.decode, Greedy):
             raise ConfigError(f"Whisper decodes with Greedy(), not {options.decode!r}")
-        if options.task not in ("transcribe", "translate"):
-            raise ConfigError(
-                f"unknown task {options.task!r}; Whisper does 'transcribe' and 'translate'"
-            )
         if options.task == "translate" and not self._runner.multilingual:
             raise ConfigError(
                 f"{self.name} understands English only and cannot translate; "
