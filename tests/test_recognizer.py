@@ -128,17 +128,14 @@ def test_half_precision_runs(precision: str) -> None:
 def test_the_default_model_and_why_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def missing() -> Path:
-        raise auricle.MissingExtra("the embedded model is not installed")
-
     caplog.set_level(logging.WARNING, logger="auricle")
     monkeypatch.setattr(hub, "is_cached", lambda name: True)
     assert recognizer._default() == recognizer.DEFAULT_MODEL
     assert "found in the local cache" in caplog.text
     monkeypatch.setattr(hub, "is_cached", lambda name: False)
-    monkeypatch.setattr(embedded, "folder", lambda: Path("there"))
+    monkeypatch.setattr(embedded, "installed", lambda: True)
     assert recognizer._default() == recognizer.EMBEDDED
-    monkeypatch.setattr(embedded, "folder", missing)
+    monkeypatch.setattr(embedded, "installed", lambda: False)
     assert recognizer._default() == recognizer.DEFAULT_MODEL
     assert "from the hub" in caplog.text
     caplog.clear()

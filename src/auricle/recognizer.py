@@ -16,7 +16,7 @@ from auricle import checkpoints, hub, transcribe
 from auricle.checkpoints import embedded, whisper
 from auricle.decoding import Greedy
 from auricle.engines import Engine, EngineOptions
-from auricle.errors import ConfigError, MissingExtra
+from auricle.errors import ConfigError
 from auricle.transcribe import AudioInput, Channel, Failure, Job, OnError, Source
 from auricle.types import Transcript
 
@@ -211,9 +211,7 @@ def _choose() -> tuple[str, str]:
         return named, "named by $AURICLE_MODEL"
     if hub.is_cached(DEFAULT_MODEL):
         return DEFAULT_MODEL, "the default, found in the local cache"
-    try:
-        embedded.folder()
-    except MissingExtra:
+    if not embedded.installed():
         return DEFAULT_MODEL, "the default, from the hub"
     return EMBEDDED, f"{DEFAULT_MODEL} is not in the local cache; name another with -m"
 

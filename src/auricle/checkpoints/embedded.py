@@ -26,6 +26,15 @@ _SHA256 = {
 _CURE = "pip install auricle[offline]"
 
 
+def installed() -> bool:
+    """Whether the extra `offline` is there; its files are checked by `folder` alone."""
+    try:
+        distribution(_PACKAGE)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def folder() -> Path:
     """Where the embedded model lies, its files checked.
 
