@@ -1,0 +1,120 @@
+"""What a stream needs of the thing that turns its audio into tokens, and the audio it waits in.
+
+Letters in shapes: S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from auricle.decoding import Hypothesis
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one more chunk of a stream's audio brought.
+
+    `hypothesis` holds the chunk's tokens alone; their steps, and its `steps`, count from the start
+    of the stream. `tentative` are the ids heard in audio that will be decoded again with more
+    context: they may change.
+    """
+
+    hypothesis: Hypothesis
+    tentative: tuple[int, ...] = ()
+
+
+class Stepper(Protocol):
+    """Decodes the chunks of many streams in batches; each stream has a slot.
+
+    Not safe to call from several threads at once: the caller holds a lock.
+    """
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Length of an encoder step."""
+        ...
+
+    @property
+    def latency(self) -> float:
+        """Seconds of audio from the start of a chunk until it can be decoded."""
+        ...
+
+    def open(self, state: Mapping[str, Tensor] | None = None) -> int:
+        """A slot for a new stream, or for one that goes on from `state`."""
+        ...
+
+    def close(self, slot: int) -> None:
+        """Forget a stream; its slot may be given to another one."""
+        ...
+
+    def push(self, slot: int, samples: npt.NDArray[np.float32]) -> None:
+        """More audio of a stream, [S] at the model's rate."""
+        ...
+
+    def end(self, slot: int) -> None:
+        """There will be no more audio: what is left makes the last chunk, however short."""
+        ...
+
+    def ready(self, slot: int) -> bool:
+        """Whether there is audio enough for the next chunk; after `end`, whether any is left."""
+        ...
+
+    def step(self, slots: Sequence[int]) -> list[Decoded]:
+        """Decode the next chunk of each of `slots`, all of which are ready, in one batch."""
+        ...
+
+    def state(self, slot: int) -> dict[str, Tensor]:
+        """Everything a stream remembers, to go on with elsewhere; the stream itself goes on too."""
+        ...
+
+
+class SampleBuffer:
+    """The end of a stream's audio: samples are counted from the start of the stream."""
+
+    def __init__(self, samples: npt.NDArray[np.float32] | None = None, first: int = 0) -> None:
+        """Begin with `samples`, of which `first` is the number of the first one."""
+        self._samples = np.zeros(0, np.float32) if samples is None else samples.copy()
+        self._first = first
+        self._used = len(self._samples)
+
+    @property
+    def first(self) -> int:
+        """The earliest sample that is still held."""
+        return self._first
+
+    @property
+    def stop(self) -> int:
+        """Samples pushed so far."""
+        return self._first + self._used
+
+    def push(self, samples: npt.NDArray[np.float32]) -> None:
+        """Append `samples`."""
+        needed = self._used + len(samples)
+        if needed > len(self._samples):
+            grown = np.empty(max(needed, 2 * self._used), np.float32)
+            grown[: self._used] = self._samples[: self._used]
+            self._samples = grown
+        self._samples[self._used : needed] = samples
+        self._used = needed
+
+    def window(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """A copy of samples `start` to `stop`, with zeros where there are none."""
+        out = np.zeros(stop - start, np.float32)
+        low, high = max(start, self._first), min(stop, self.stop)
+        if low < high:
+            out[low - start : high - start] = self._samples[low - self._first : high - self._first]
+        return out
+
+    def forget(self, before: int) -> None:
+        """Let go of the samples before number `before`."""
+        gone = min(before, self.stop) - self._first
+        if gone <= 0:
+            return
+        kept = self._samples[gone : self._used].copy()
+        self._samples, self._used, self._first = kept, len(kept), self._first + gone
