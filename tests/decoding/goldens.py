@@ -62,7 +62,8 @@ class Golden:
         name = f"{clip}/{'aux_' * (key == 'aux_ctc')}logprobs"
         log_probs = torch.from_numpy(self.arrays[name])
         lengths = torch.tensor([len(self.records[clip][key]["argmax"])])
-        return ctc.greedy(log_probs, lengths, measure=measure)
+        hypotheses, _ = ctc.greedy(log_probs, lengths, measure=measure)
+        return hypotheses
 
 
 @lru_cache(maxsize=4)

@@ -25,7 +25,7 @@ def _scripted(*rows: str) -> Tensor:
 
 
 def test_runs_are_merged_and_blanks_divide() -> None:
-    (found,) = ctc.greedy(_scripted("--00-011--2"), torch.tensor([11]))
+    (found,), _ = ctc.greedy(_scripted("--00-011--2"), torch.tensor([11]))
     assert found.ids == (0, 0, 1, 2)
     assert found.starts == (2, 5, 6, 10)
     assert found.ends == (4, 6, 8, 11)
@@ -34,7 +34,9 @@ def test_runs_are_merged_and_blanks_divide() -> None:
 
 def test_rows_do_not_touch_each_other() -> None:
     """The same token at the end of one row and at the start of the next are two."""
-    first, second, third = ctc.greedy(_scripted("0-11", "1122", "----"), torch.tensor([4, 4, 4]))
+    (first, second, third), _ = ctc.greedy(
+        _scripted("0-11", "1122", "----"), torch.tensor([4, 4, 4])
+    )
     assert (first.ids, first.starts, first.ends) == ((0, 1), (0, 2), (1, 4))
     assert (second.ids, second.starts, second.ends) == ((1, 2), (0, 2), (2, 4))
     assert (third.ids, third.score) == ((), 0.0)
@@ -43,17 +45,15 @@ def test_rows_do_not_touch_each_other() -> None:
 def test_steps_behind_the_length_do_not_count() -> None:
     logits = _scripted("0111", "1111", "2222")
     lengths = torch.tensor([2, 0, 4])
-    first, second, third = ctc.greedy(logits, lengths)
+    (first, second, third), _ = ctc.greedy(logits, lengths)
     assert (first.ids, first.ends) == ((0, 1), (1, 2))
     assert (second.ids, second.steps, second.score) == ((), 0, 0.0)
     assert third.ids == (2,)
 
 
 def test_nothing_at_all() -> None:
-    assert (
-        ctc.greedy(torch.zeros(2, 0, 4), torch.tensor([0, 0]))
-        == [ctc.Hypothesis((), (), (), (), 0.0, head="ctc")] * 2
-    )
+    found, _ = ctc.greedy(torch.zeros(2, 0, 4), torch.tensor([0, 0]))
+    assert found == [ctc.Hypothesis((), (), (), (), 0.0, head="ctc")] * 2
 
 
 @pytest.mark.parametrize("measure", [max_prob, entropy()])
@@ -61,9 +61,8 @@ def test_equals_itertools(measure: ctc.Measure) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = 3 * torch.randn(5, 60, BLANK + 1, generator=generator)
     lengths = torch.tensor([60, 1, 33, 0, 59])
-    for row, length, found in zip(
-        logits, lengths.tolist(), ctc.greedy(logits, lengths, measure=measure), strict=True
-    ):
+    hypotheses, _ = ctc.greedy(logits, lengths, measure=measure)
+    for row, length, found in zip(logits, lengths.tolist(), hypotheses, strict=True):
         log_probs = row[:length].log_softmax(dim=-1)
         sure = measure(log_probs).tolist()
         best = log_probs.argmax(dim=-1).tolist()
@@ -83,8 +82,8 @@ def test_equals_itertools(measure: ctc.Measure) -> None:
 def test_logits_and_log_probabilities_give_the_same() -> None:
     logits = torch.randn(2, 30, 6, generator=torch.Generator().manual_seed(2))
     lengths = torch.tensor([30, 20])
-    plain = ctc.greedy(logits + 5, lengths)
-    normal = ctc.greedy(logits.log_softmax(dim=-1), lengths)
+    plain, _ = ctc.greedy(logits + 5, lengths)
+    normal, _ = ctc.greedy(logits.log_softmax(dim=-1), lengths)
     for a, b in zip(plain, normal, strict=True):
         assert (a.ids, a.starts, a.ends) == (b.ids, b.starts, b.ends)
         assert a.confidences == pytest.approx(b.confidences, abs=1e-5)

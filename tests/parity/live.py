@@ -112,7 +112,8 @@ def _compare_ctc(pair: Pair, encoded: Tensor, lengths: Tensor, encodings: Tensor
     total = 0
     scores = nemo_record.ctc_scores(pair.theirs, encoded)
     logits = pair.faster.ctc(encodings).float()
-    for row, (hyp, length) in enumerate(zip(ctc.greedy(logits, lengths), lengths, strict=True)):
+    hyps, _ = ctc.greedy(logits, lengths)
+    for row, (hyp, length) in enumerate(zip(hyps, lengths, strict=True)):
         gap = logits[row, :length].log_softmax(-1) - scores[row, :length]
         assert gap.abs().max() < SCORES
         ids, starts = _collapsed(scores[row, :length].argmax(-1).tolist(), pair.ours.blank_id)

@@ -38,6 +38,9 @@ class Hypothesis:
     `starts` and `ends` are encoder steps, `ends` exclusive; a stream's count from its beginning.
     `durations` are a TDT head's own jumps, 0 among them. `score` is the sum of the emitted
     tokens' log-probabilities (CTC: of all non-blank steps), `steps` the number of encoder steps.
+    In a stream each chunk has a hypothesis of its own, whose `steps` reach back to the stream's
+    beginning. Where it `continues`, its first token is the last one of the chunk before, which
+    went on: it replaces that one, with the same id and start. Only CTC sets it.
     """
 
     ids: tuple[int, ...]
@@ -48,3 +51,4 @@ class Hypothesis:
     durations: tuple[int, ...] = ()
     steps: int = 0
     head: Head = "rnnt"
+    continues: bool = False

@@ -119,7 +119,8 @@ class TorchEngine:
         decode = options.decode
         if self.head == "ctc":
             assert self.model.ctc is not None
-            return ctc.greedy(self.model.ctc(encodings), steps, measure=decode.measure)
+            hypotheses, _ = ctc.greedy(self.model.ctc(encodings), steps, measure=decode.measure)
+            return hypotheses
         assert self._transducer is not None
         networks = self._transducer
         if decode.max_symbols is not None:
