@@ -1,0 +1,98 @@
+"""Word errors: against all alignments of short texts, sums, and what the plain form equates."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+
+import pytest
+
+from auricle.metrics import Errors, plain, word_errors
+
+
+def best(said: tuple[str, ...], heard: tuple[str, ...]) -> tuple[int, int, int, int]:
+    """Every alignment, by recursion: (edits, substitutions, deletions, insertions), the least."""
+
+    @functools.cache
+    def from_(i: int, j: int) -> tuple[int, int, int, int]:
+        if i == len(said) and j == len(heard):
+            return 0, 0, 0, 0
+        ways = []
+        if i < len(said):
+            e, s, d, n = from_(i + 1, j)
+            ways.append((e + 1, s, d + 1, n))
+        if j < len(heard):
+            e, s, d, n = from_(i, j + 1)
+            ways.append((e + 1, s, d, n + 1))
+        if i < len(said) and j < len(heard):
+            e, s, d, n = from_(i + 1, j + 1)
+            wrong = said[i] != heard[j]
+            ways.append((e + wrong, s + wrong, d, n))
+        return min(ways)
+
+    return from_(0, 0)
+
+
+def test_counts_equal_those_of_the_best_of_all_alignments() -> None:
+    random.seed(3)
+    for _ in range(300):
+        said = tuple(random.choices("abcd", k=random.randrange(8)))
+        heard = tuple(random.choices("abcd", k=random.randrange(8)))
+        _, s, d, n = best(said, heard)
+        assert word_errors(" ".join(said), " ".join(heard)) == Errors(s, d, n, len(said))
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "errors"),
+    [
+        ("the cat sat", "the cat sat", Errors(0, 0, 0, 3)),
+        ("the cat sat", "the hat sat down", Errors(1, 0, 1, 3)),
+        ("the cat sat", "sat", Errors(0, 2, 0, 3)),
+        ("the cat", "", Errors(0, 2, 0, 2)),
+        ("", "uh huh", Errors(0, 0, 2, 0)),
+        ("", "", Errors()),
+    ],
+)
+def test_known_counts(said: str, heard: str, errors: Errors) -> None:
+    assert word_errors(said, heard) == errors
+
+
+def test_rates_and_sums() -> None:
+    total = Errors(1, 2, 3, 10) + Errors(1, 0, 0, 4)
+    assert total == Errors(2, 2, 3, 14)
+    assert (total.total, total.rate) == (7, 0.5)
+    assert Errors().rate == 0.0
+    assert Errors(insertions=1).rate == float("inf")
+    assert sum([Errors(1, 0, 0, 2)] * 3, Errors()) == Errors(3, 0, 0, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello,  World!", "hello world"),
+        ("Don’t shout 'now'.", "don't shout now"),
+        ("A well-known U.S. state – 3.5 %", "a well known us state 35 %"),
+        ("¿Qué? «Sí…»", "qué sí"),
+        ("cafe\u0301 und/oder Straße", "café und oder straße"),
+        (" ... ", ""),
+    ],
+)
+def test_the_plain_form(text: str, expected: str) -> None:
+    assert plain(text) == expected
+    assert plain(expected) == expected
+
+
+def test_another_normaliser_may_be_given() -> None:
+    assert word_errors("A b", "a b").total == 0
+    assert word_errors("A b", "a b", normalise=str).substitutions == 1
+
+
+def test_an_hour_of_words_is_counted_in_seconds() -> None:
+    random.seed(0)
+    said = [f"w{random.randrange(500)}" for _ in range(10_000)]
+    heard = [w for w in said if random.random() > 0.05]
+    began = time.process_time()
+    errors = word_errors(" ".join(said), " ".join(heard))
+    assert errors == Errors(0, len(said) - len(heard), 0, len(said))
+    assert time.process_time() - began < 10
