@@ -102,17 +102,77 @@ class LogMel(nn.Module):
         config = self.config
         frames = self.frames(lengths)
         with torch.autocast(samples.device.type, enabled=False):
-            power = self._spectrum(self._emphasised(samples.float(), lengths))  # [B, F, T]
-            x = torch.matmul(self.filterbank, power)  # [B, M, T]
-            if config.log:
-                x = self._log(x)
-        x = x.repeat(1, config.frame_splicing, 1)  # NeMo stacks copies of the frame itself
+            x = self._mel(self._spectrum(self._emphasised(samples.float(), lengths)))
         valid = torch.arange(x.shape[2], device=x.device) < frames[:, None]  # [B, T]
         x = _normalised(x, valid, config.normalize)
         x = x.masked_fill(~valid.unsqueeze(1), config.pad_value)
         if config.pad_to > 0:
             x = F.pad(x, (0, -x.shape[2] % config.pad_to), value=config.pad_value)
         return x, frames
+
+    @torch.no_grad()
+    def step(
+        self, samples: Tensor, before: Tensor, stops: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The features of a stream, piece by piece; those of `forward` to rounding.
+
+        A frame is ready `ahead` samples behind its middle: NeMo's transform looks at 512 samples,
+        but its window of 400 hides the outer ones.
+
+        Args:
+            samples: [B, N * hop_length] float32, the next ones of every stream.
+            before: [B, overlap], the samples before these; zeros where a stream begins.
+            stops: Samples in each row [B] that exist, where a stream ends; None where none does.
+
+        Returns:
+            N frames [B, M, N] in float32, and what is `before` for the next samples.
+
+        Raises:
+            ConfigError: The features of this model hang on the whole recording.
+        """
+        config = self.config
+        if not self.can_step:
+            raise ConfigError(
+                f"features with normalize {config.normalize!r}, exact_pad {config.exact_pad} "
+                "need the whole recording"
+            )
+        with torch.autocast(samples.device.type, enabled=False):
+            x = torch.cat([before, samples.float()], dim=1)
+            after = x[:, x.shape[1] - self.overlap :].clone()
+            y = x[:, 1:]
+            if config.preemphasis is not None:
+                y = y - config.preemphasis * x[:, :-1]
+            if stops is not None:
+                y = _silenced(y, stops + self.overlap - 1)
+            y = y.unfold(1, config.win_length, config.hop_length) * self.window  # [B, N, W]
+            # Placed as the transform of `forward` places it, so that rounding is the same too.
+            y = F.pad(y, (self._margin, config.n_fft - config.win_length - self._margin))
+            spectrum = torch.fft.rfft(y).transpose(1, 2)  # [B, F, N]
+            features = self._mel(spectrum.real.square() + spectrum.imag.square())
+        if isinstance(config.normalize, tuple):
+            everything = features.new_ones((), dtype=torch.bool)
+            features = _normalised(features, everything, config.normalize)
+        return features, after
+
+    @property
+    def can_step(self) -> bool:
+        """Whether a frame hangs on its own samples alone."""
+        return not isinstance(self.config.normalize, str) and not self.config.exact_pad
+
+    @property
+    def ahead(self) -> int:
+        """Samples that a frame hears from its middle on."""
+        return self._margin + self.config.win_length - self.config.n_fft // 2
+
+    @property
+    def _margin(self) -> int:
+        """Samples of the transform before those that its window shows."""
+        return (self.config.n_fft - self.config.win_length) // 2
+
+    @property
+    def overlap(self) -> int:
+        """Samples that the next frame hears again, one for the pre-emphasis among them."""
+        return self.config.win_length - self.config.hop_length + 1
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Frames that `lengths` samples make."""
@@ -139,7 +199,7 @@ class LogMel(nn.Module):
         return x
 
     def _spectrum(self, x: Tensor) -> Tensor:
-        """Magnitudes to the power `mag_power`: [B, S] to [B, F, T]."""
+        """Squared magnitudes: [B, S] to [B, F, T]."""
         config = self.config
         spectrum = torch.stft(
             x,
@@ -151,8 +211,17 @@ class LogMel(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
-        power = spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
-        return power if config.mag_power == 2.0 else power.pow(config.mag_power / 2)
+        return spectrum.real.square() + spectrum.imag.square()  # [B, F, T]
+
+    def _mel(self, power: Tensor) -> Tensor:
+        """Squared magnitudes [B, F, T] to log-mels [B, M, T]."""
+        config = self.config
+        if config.mag_power != 2.0:
+            power = power.pow(config.mag_power / 2)
+        x = torch.matmul(self.filterbank, power)
+        if config.log:
+            x = self._log(x)
+        return x.repeat(1, config.frame_splicing, 1)  # NeMo stacks copies of the frame itself
 
     def _log(self, x: Tensor) -> Tensor:
         guard = self.config.log_guard

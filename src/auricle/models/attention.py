@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auricle.models.convolution import beyond
+from auricle.models.convolution import beyond, put, take
 from auricle.models.positions import AHEAD, Distances
 
 HIDDEN = -10000.0  # NeMo's score for what may not be seen; finite, so a blind row stays finite
@@ -129,6 +129,45 @@ def _block(
 
 
 @dataclass(frozen=True)
+class AttentionMemory:
+    """What the attention of layer number `layer` remembers of S streams; `step` writes on it.
+
+    `keys_values` [S, R, 2D] is a ring: step t stands at place t modulo R. `queries` [S, Q, D] wait
+    for the steps after them, where attention looks ahead beyond its own chunk.
+    """
+
+    layer: int
+    keys_values: Tensor
+    queries: Tensor
+
+
+@dataclass(frozen=True)
+class StepScope:
+    """What a chunk of T steps of each of B streams may see in its layer.
+
+    `rows` [B] are the streams' places in the memory, None for all in order. `write` [B * T] and
+    `read` [B * K] are places in the rings of all streams. `positions` are every layer's projected
+    distances, [H, E, N]. `padding` [B, T, 1] holds at steps that the stream does not have.
+    """
+
+    rows: Tensor | None
+    write: Tensor
+    read: Tensor
+    positions: tuple[Tensor, ...]
+    block: Block
+    padding: Tensor | None
+
+
+def delayed(x: Tensor, waiting: Tensor, rows: Tensor | None) -> Tensor:
+    """What comes out when `x` [B, T, D] goes into a queue, `waiting` [S, Q, D], of Q steps."""
+    if waiting.shape[1] == 0:
+        return x
+    queue = torch.cat([take(waiting, rows), x], dim=1)  # [B, Q + T, D]
+    put(waiting, rows, queue[:, x.shape[1] :])
+    return queue[:, : x.shape[1]]
+
+
+@dataclass(frozen=True)
 class GlobalTokens:
     """Steps 0, spacing, 2 * spacing ... see everything and are seen by all.
 
@@ -201,6 +240,28 @@ class SelfAttention(nn.Module):
             out = torch.cat([self._attend(q, k, v, p, block) for block in scope.blocks], dim=1)
             return self._out(out)
         return self._out(self._attend_globally(x, (q, k, v), p, scope))
+
+    def step(self, x: Tensor, memory: AttentionMemory, scope: StepScope) -> Tensor:
+        """Attend from a chunk [B, T, D] of each of B streams to what they remember.
+
+        With `memory.queries`, the answers are those of as many steps before.
+        """
+        d = self.config.d_model
+        q, kv = self._query_and_memory(x)
+        ring = memory.keys_values.view(-1, 2 * d)
+        ring.index_copy_(0, scope.write, kv.reshape(-1, 2 * d))
+        seen = ring.index_select(0, scope.read).view(len(x), -1, 2 * d)  # [B, K, 2D]
+        k, v = self._heads(seen[..., :d]), self._heads(seen[..., d:])
+        q = self._heads(delayed(q, memory.queries, scope.rows))
+        return self._out(self._attend(q, k, v, scope.positions[memory.layer], scope.block))
+
+    def _query_and_memory(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [B, T, D], and keys beside values [B, T, 2D]."""
+        d = self.config.d_model
+        if self.linear_qkv is not None:
+            qkv = self.linear_qkv(x)
+            return qkv[..., :d], qkv[..., d:]
+        return self.linear_q(x), torch.cat([self.linear_k(x), self.linear_v(x)], dim=-1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of `x` [B, T, D], each [B, T, H, E]."""

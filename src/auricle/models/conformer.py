@@ -14,8 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auricle.errors import ConfigError
-from auricle.models.attention import AttentionConfig, Context, GlobalTokens, Scope, SelfAttention
-from auricle.models.convolution import TimeConv, hide
+from auricle.models.attention import (
+    AttentionConfig,
+    AttentionMemory,
+    Context,
+    GlobalTokens,
+    Scope,
+    SelfAttention,
+    StepScope,
+    delayed,
+)
+from auricle.models.convolution import TimeConv, hide, put, take
 from auricle.models.norms import BatchNorm, FusedBatchNorm, GroupNorm
 from auricle.models.positions import Distances, sinusoids
 from auricle.models.subsampling import (
@@ -373,6 +382,31 @@ class ConformerLayer(nn.Module):
         out: Tensor = self.norm_out(x)
         return out
 
+    def step(self, x: Tensor, memory: LayerMemory, scope: StepScope) -> Tensor:
+        """`forward` for the next chunk [B, T, D] of B streams, or of as many steps before it."""
+        x = torch.add(x, self.feed_forward1(self.norm_feed_forward1(x)), alpha=0.5)
+        heard = self.self_attn.step(self.norm_self_att(x), memory.attention, scope)
+        x = delayed(x, memory.attended, scope.rows) + heard
+        heard = self.conv.step(self.norm_conv(x), memory.convolution, scope)
+        x = delayed(x, memory.convolved, scope.rows) + heard
+        x = torch.add(x, self.feed_forward2(self.norm_feed_forward2(x)), alpha=0.5)
+        out: Tensor = self.norm_out(x)
+        return out
+
+
+@dataclass(frozen=True)
+class LayerMemory:
+    """What a layer remembers of S streams; `step` writes on it.
+
+    `convolution` [S, K - 1, D] is the input of the convolution before the chunk. `attended` and
+    `convolved` [S, Q, D] wait beside attention and convolution where these look ahead.
+    """
+
+    attention: AttentionMemory
+    convolution: Tensor
+    attended: Tensor
+    convolved: Tensor
+
 
 def _attention(config: ConformerConfig) -> AttentionConfig:
     tokens = GlobalTokens(
@@ -423,6 +457,14 @@ class ConformerConvolution(nn.Module):
         x = hide(F.glu(self.pointwise_conv1(x), dim=-1), padding)
         x = F.silu(self.batch_norm(self.depthwise_conv(x)))
         out: Tensor = self.pointwise_conv2(x)
+        return out
+
+    def step(self, x: Tensor, before: Tensor, scope: StepScope) -> Tensor:
+        """`forward` for the next chunk [B, T, D]; `before` [S, K - 1, D] is the streams' memory."""
+        x = hide(F.glu(self.pointwise_conv1(x), dim=-1), scope.padding)
+        x = torch.cat([take(before, scope.rows), x], dim=1)  # [B, K - 1 + T, D]
+        put(before, scope.rows, x[:, x.shape[1] - before.shape[1] :])
+        out: Tensor = self.pointwise_conv2(F.silu(self.batch_norm(self.depthwise_conv.slide(x))))
         return out
 
 

@@ -68,6 +68,16 @@ class TimeConv(nn.Conv1d):
         )
         return out.squeeze(2).transpose(1, 2)
 
+    def slide(self, x: Tensor) -> Tensor:
+        """The depthwise convolution of [B, T + K - 1, C] without padding: [B, T, C].
+
+        For the few frames of a stream's chunk a sum of products costs less than the preparation
+        of a convolution.
+        """
+        frames = x.unfold(1, self.kernel_size[0], 1)  # [B, T, C, K]
+        out = (frames * self.weight.squeeze(1)).sum(-1)
+        return out if self.bias is None else out + self.bias
+
     def out_length(self, length: Tensor) -> Tensor:
         """Frames that come out of `length` frames."""
         span = self.dilation[0] * (self.kernel_size[0] - 1)
@@ -83,3 +93,16 @@ def hide(x: Tensor, hidden: Tensor | None) -> Tensor:
 def beyond(lengths: Tensor, frames: int) -> Tensor:
     """True in [B, T, 1] at the frames that a row of this length does not have."""
     return (torch.arange(frames, device=lengths.device) >= lengths[:, None]).unsqueeze(-1)
+
+
+def take(memory: Tensor, rows: Tensor | None) -> Tensor:
+    """The `rows` [B] of `memory` [S, ...]; None is all of them."""
+    return memory if rows is None else memory.index_select(0, rows)
+
+
+def put(memory: Tensor, rows: Tensor | None, values: Tensor) -> None:
+    """Write `values` [B, ...] on the `rows` [B] of `memory` [S, ...]."""
+    if rows is None:
+        memory.copy_(values)
+    else:
+        memory.index_copy_(0, rows, values)

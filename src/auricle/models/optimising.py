@@ -15,7 +15,7 @@ from auricle.models.convolution import TimeConv
 from auricle.models.heads import Predictor
 from auricle.models.jasper import JasperBlock, MaskedConv
 from auricle.models.norms import BatchNorm, FusedBatchNorm
-from auricle.models.packed import PackedConv2d, PackedLinear, can_pack
+from auricle.models.packed import PackedCausalConv2d, PackedConv2d, PackedLinear, can_pack
 from auricle.models.subsampling import CausalConv2d, ConvSubsampling
 
 
@@ -74,10 +74,11 @@ def _pack_convolutions(layers: nn.Sequential) -> None:
         if not isinstance(layer, nn.Conv2d) or not can_pack(layer.weight):
             continue
         relu = i + 1 < len(layers) and isinstance(layers[i + 1], nn.ReLU)
-        packed: nn.Module = PackedConv2d(layer, relu=relu)
-        if isinstance(layer, CausalConv2d):
-            packed = nn.Sequential(nn.ZeroPad2d(layer.pads), packed)
-        layers[i] = packed
+        layers[i] = (
+            PackedCausalConv2d(layer, layer.pads, relu=relu)
+            if isinstance(layer, CausalConv2d)
+            else PackedConv2d(layer, relu=relu)
+        )
         if relu:
             layers[i + 1] = nn.Identity()
 

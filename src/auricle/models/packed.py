@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from auricle.errors import ConfigError
 
@@ -76,6 +77,22 @@ class PackedConv2d(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         _refuse_to_move(fn, self.packed.dtype)
         return self
+
+
+class PackedCausalConv2d(PackedConv2d):
+    """A convolution with zeros of its own around it: `pads` are before and after, bins first."""
+
+    def __init__(self, conv: nn.Conv2d, pads: tuple[int, int, int, int], *, relu: bool) -> None:
+        super().__init__(conv, relu=relu)
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, F] to [B, C', T', F']."""
+        return super().forward(F.pad(x, self.pads))
+
+    def slide(self, x: Tensor) -> Tensor:
+        """`forward` where the frames before and after are there already, and only bins are not."""
+        return super().forward(F.pad(x, self.pads[:2]))
 
 
 def _operator(name: str) -> Any:

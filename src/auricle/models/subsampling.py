@@ -7,18 +7,21 @@ Frames beyond a row's length count as zeros before each layer, so that padding c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auricle.models.convolution import TimeConv, beyond
+from auricle.models.convolution import TimeConv, beyond, put, take
+from auricle.models.packed import PackedCausalConv2d
 
-Length = TypeVar("Length", int, Tensor)
+Length = TypeVar("Length", int, Tensor, npt.NDArray[np.int64])
 
 # Numbers in the widest map that is made at once. On the CPU the allocator asks the system for fresh
 # pages every time beyond 32 MiB, which takes longer than the convolution; elsewhere the kernels'
@@ -72,6 +75,7 @@ class ConvSubsampling(nn.Module):
         both_ways = config.kind in ("vggnet", "dw_striding_conv1d")
         self.causal = config.causal and not both_ways
         self.conv = nn.Sequential(*_LAYERS[config.kind](config, self.causal))
+        self.feat_in, self.channels = config.feat_in, config.channels
         bins = config.feat_in
         for _ in range(self.halvings):
             bins = self.halved(bins)
@@ -102,6 +106,79 @@ class ConvSubsampling(nn.Module):
             steps = max(1, most // (self.map_size * self.factor))
             x = self._convolve_in_pieces(x, lengths.tolist(), steps)
         return (x if self.out is None else self.out(x)), self.out_length(lengths)
+
+    @property
+    def can_step(self) -> bool:
+        """Whether a step hangs on no frame behind its own."""
+        return self.causal and not self.flat
+
+    def memory(self, streams: int, like: Tensor) -> tuple[Tensor, ...]:
+        """What each halving remembers before S streams begin: one frame of zeros, [S, 1, F, C]."""
+        halving = [layer for layer in self.conv if _halves(layer)]
+        shapes: list[tuple[int, int]] = []
+        bins, channels = self.feat_in, 1
+        for _ in halving:
+            shapes.append((bins, channels))
+            bins, channels = self.halved(bins), self.channels
+        return tuple(like.new_zeros(streams, 1, bins, channels) for bins, channels in shapes)
+
+    def step(
+        self,
+        x: Tensor,
+        memory: Sequence[Tensor],
+        rows: Tensor | None,
+        missing: Sequence[Tensor | None],
+    ) -> Tensor:
+        """`forward` for the next frames [B, T, F] of streams, T a multiple of the factor.
+
+        A step hears the frames up to the last one before it, so that a stream's first frame is
+        the last of its first `factor`.
+
+        Args:
+            x: [B, T, F].
+            memory: What `memory` made, for S streams; it is written on.
+            rows: The streams' places in the memory [B]; None for all in order.
+            missing: For each halving, where its input [B, T', 1] does not exist; None for nowhere.
+        """
+        most = (
+            max(1, PIECE_CPU // (self.map_size * x.shape[1])) if x.device.type == "cpu" else len(x)
+        )
+        if len(x) <= most:
+            return self._step(x, memory, rows, missing)
+        everyone = torch.arange(len(x)) if rows is None else rows
+        parts = [slice(i, i + most) for i in range(0, len(x), most)]
+        return torch.cat(
+            [
+                self._step(
+                    x[part], memory, everyone[part], [m if m is None else m[part] for m in missing]
+                )
+                for part in parts
+            ]
+        )
+
+    def _step(
+        self,
+        x: Tensor,
+        memory: Sequence[Tensor],
+        rows: Tensor | None,
+        missing: Sequence[Tensor | None],
+    ) -> Tensor:
+        x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)  # [B, 1, T, F]
+        halving = iter(zip(memory, missing, strict=True))
+        for layer in self.conv:
+            if not _halves(layer):
+                x = layer(x)
+                continue
+            before, hidden = next(halving)
+            x = x if hidden is None else x.masked_fill(hidden.unsqueeze(1), 0.0)
+            x = torch.cat([take(before, rows).permute(0, 3, 1, 2), x], dim=2)  # [B, C, 1 + T, F]
+            put(before, rows, x[:, :, -1:].permute(0, 2, 3, 1))
+            assert isinstance(layer, CausalConv2d | PackedCausalConv2d)
+            x = layer.slide(x)
+        x = x.transpose(1, 2).flatten(2)  # [B, T', C * F']
+        assert self.out is not None
+        out: Tensor = self.out(x)
+        return out
 
     def _convolve(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """[B, T, F] to [B, T', C * F']; with `lengths`, what lies beyond them is held at zero."""
@@ -170,6 +247,10 @@ class CausalConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T, F] to [B, C', T', F']."""
         return super().forward(F.pad(x, self.pads))
+
+    def slide(self, x: Tensor) -> Tensor:
+        """`forward` where the frames before and after are there already, and only bins are not."""
+        return super().forward(F.pad(x, self.pads[:2]))
 
 
 def _conv2d(c_in: int, c_out: int, causal: bool, groups: int = 1) -> nn.Conv2d:
