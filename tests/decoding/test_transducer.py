@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from auricle.models.heads import (
     build_predictor,
 )
 
+from .chunks import assert_same_state, decode_in_chunks, joined, random_cuts, restored
 from .fakes import CountingPredictor, TableJoint, slow_transducer
 
 BLANK = 6
@@ -115,6 +117,59 @@ def test_chunks_with_the_state_carried_equal_one_call(
         assert torch.equal(state.steps, end.steps)
 
 
+@pytest.mark.parametrize("durations", [RNNT, TDT, SPARSE], ids=["rnnt", "tdt", "sparse"])
+@pytest.mark.parametrize("seed", range(10))
+def test_streams_that_come_and_go_at_random_equal_one_call(
+    durations: tuple[int, ...], seed: int
+) -> None:
+    """Rows of different positions share a batch; empty chunks and single steps are among them."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [40, 0, 1, 23, 40]
+    encodings = _batch(lengths, seed)
+    networks = _networks(durations, 0.0, seed)
+    whole, end = _decode(encodings, lengths, networks, durations, 10)
+    assert sum(len(h.ids) for h in whole) > 20
+    head = transducer.Transducer(*networks, BLANK, durations, max_symbols=10)
+    parts, state = decode_in_chunks(
+        lambda chunk, steps, state: transducer.greedy(head, chunk, steps, state=state),
+        encodings,
+        [random_cuts(length, generator) for length in lengths],
+        transducer.initial_state(head, encodings),
+        generator,
+    )
+    for own, expected in zip(parts, whole, strict=True):
+        found = joined(own)
+        assert found.score == pytest.approx(expected.score, abs=1e-4)
+        assert replace(found, score=expected.score) == expected
+    assert_same_state(state, end)
+
+
+@pytest.mark.parametrize("durations", [RNNT, TDT], ids=["rnnt", "tdt"])
+def test_an_empty_chunk_changes_nothing(durations: tuple[int, ...]) -> None:
+    networks = _networks(durations, 2.0, 1)
+    encodings = _batch([9, 9], 1)
+    _, state = _decode(encodings, [9, 9], networks, durations, 10)
+    (first, second), after = _decode(encodings[:, :0], [0, 0], networks, durations, 10, state)
+    assert (first.ids, first.score, first.steps) == (second.ids, 0.0, 9) == ((), 0.0, 9)
+    assert_same_state(after, state)
+
+
+def test_rows_are_copied_out_and_put_back() -> None:
+    networks = _networks(TDT, 2.0, 1)
+    _, state = _decode(_batch([9, 5, 7], 1), [9, 5, 7], networks, TDT, 10)
+    before = restored(state)
+    part = state.select([2, 0])
+    assert part.steps.tolist() == [7, 9]
+    changed = state.put([0, 1], part)
+    assert changed.steps.tolist() == [7, 9, 7]
+    assert_same_state(changed.select([1, 0]), state.select([0, 2]))
+    assert_same_state(changed.select([2]), state.select([2]))
+    assert state.select([]).steps.tolist() == []
+    part.prediction.zero_()
+    part.steps.zero_()
+    assert_same_state(state, before)
+
+
 @pytest.mark.parametrize("durations", [RNNT, TDT], ids=["rnnt", "tdt"])
 def test_the_batch_changes_nothing(durations: tuple[int, ...]) -> None:
     lengths = [50, 3, 29, 0, 41]
@@ -150,18 +205,52 @@ def test_rows_do_not_wait_for_each_other() -> None:
     assert networks[0].calls - 1 <= max(tokens) + 300 // 4 < sum(tokens) / 2
 
 
-@pytest.mark.parametrize("durations", [RNNT, TDT], ids=["rnnt", "tdt"])
-@pytest.mark.parametrize("kind", ["lstm", "stateless"])
-def test_real_networks_in_chunks_and_batches(durations: tuple[int, ...], kind: str) -> None:
-    """The real predictors' states are picked, written back and carried along."""
+def _real(durations: tuple[int, ...], kind: Literal["lstm", "stateless"]) -> transducer.Transducer:
     torch.manual_seed(0)
-    predictor = build_predictor(
-        PredictorConfig(BLANK, hidden=16, layers=2, kind=kind)  # type: ignore[arg-type]
-    ).eval()
+    predictor = build_predictor(PredictorConfig(BLANK, hidden=16, layers=2, kind=kind)).eval()
     joint = Joint(JointConfig(8, 16, 24, BLANK + 1 + len(durations), "tanh")).eval()
     with torch.no_grad():
         joint.out.weight.mul_(8)
-    networks: Any = (predictor, joint)
+    return transducer.Transducer(predictor, joint, BLANK, durations, max_symbols=3)
+
+
+@pytest.mark.parametrize("durations", [RNNT, TDT], ids=["rnnt", "tdt"])
+@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+def test_real_networks_at_random_cuts(
+    durations: tuple[int, ...], kind: Literal["lstm", "stateless"]
+) -> None:
+    """Both predictors' memories are saved and restored with as many tensors as they have."""
+    head = _real(durations, kind)
+    lengths = [50, 31, 0, 44]
+    encodings = 2 * torch.randn(4, 50, 8, generator=torch.Generator().manual_seed(1))
+    whole, end = transducer.greedy(head, encodings, torch.tensor(lengths))
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        parts, state = decode_in_chunks(
+            lambda chunk, steps, state: transducer.greedy(head, chunk, steps, state=state),
+            encodings,
+            [random_cuts(length, generator, most=20) for length in lengths],
+            transducer.initial_state(head, encodings),
+            generator,
+        )
+        for own, expected in zip(parts, whole, strict=True):
+            found = joined(own)
+            assert (found.ids, found.starts) == (expected.ids, expected.starts)
+            assert (found.ends, found.durations) == (expected.ends, expected.durations)
+            assert found.confidences == pytest.approx(expected.confidences, abs=1e-4)
+            assert found.score == pytest.approx(expected.score, abs=1e-3)
+        assert len(state.memory) == len(end.memory)
+        assert_same_state(state, end)
+
+
+@pytest.mark.parametrize("durations", [RNNT, TDT], ids=["rnnt", "tdt"])
+@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+def test_real_networks_in_chunks_and_batches(
+    durations: tuple[int, ...], kind: Literal["lstm", "stateless"]
+) -> None:
+    """The real predictors' states are picked, written back and carried along."""
+    head = _real(durations, kind)
+    networks: Any = (head.predictor, head.joint)
     encodings = 2 * torch.randn(4, 50, 8)
     lengths = [50, 31, 0, 44]
     together, end = _decode(encodings, lengths, networks, durations, 3)

@@ -54,8 +54,9 @@ class CTCState:
 
 def initial_state(batch: int, blank_id: int) -> CTCState:
     """Before the first step, as if a blank had gone before."""
-    none = torch.zeros(batch, dtype=torch.int64)
-    return CTCState(torch.full_like(none, blank_id), none, torch.zeros(batch), none)
+    start = torch.zeros(batch, dtype=torch.int64)
+    label = torch.full_like(start, blank_id)
+    return CTCState(label, start, torch.zeros(batch), start.clone())
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ block, D encoder width, J joint width, V vocabulary without blank, N tokens emit
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,11 +93,53 @@ class TransducerState:
     """
 
     prediction: Tensor  # [B, J] the predictor's projected answer to the last token
-    memory: State  # the predictor's state
-    skip: Tensor  # [B] steps of the next chunk that a TDT jump has already passed
-    steps: Tensor  # [B] steps seen so far
+    memory: State  # the predictor's state; in each tensor the batch is dimension 1
+    skip: Tensor  # [B] steps of the next chunk that a TDT jump has already passed; on the host
+    steps: Tensor  # [B] steps seen so far; on the host
+
+    def select(self, rows: Sequence[int]) -> TransducerState:
+        """A copy of those rows."""
+        at = torch.tensor(rows, dtype=torch.int64)
+        there = at.to(self.prediction.device)
+        return TransducerState(
+            self.prediction.index_select(0, there),
+            tuple(m.index_select(1, there) for m in self.memory),
+            self.skip.index_select(0, at),
+            self.steps.index_select(0, at),
+        )
+
+    def put(self, rows: Sequence[int], part: TransducerState) -> TransducerState:
+        """A new state, in which the rows of `part` stand at `rows`.
+
+        `part` may come from another device or precision.
+        """
+        at = torch.tensor(rows, dtype=torch.int64)
+        there = at.to(self.prediction.device)
+        return TransducerState(
+            self.prediction.index_copy(0, there, part.prediction.to(self.prediction)),
+            tuple(
+                m.index_copy(1, there, n.to(m))
+                for m, n in zip(self.memory, part.memory, strict=True)
+            ),
+            self.skip.index_copy(0, at, part.skip),
+            self.steps.index_copy(0, at, part.steps),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything in it, for saving; the memory's tensors are numbered."""
+        memory = {f"memory{i}": m.contiguous() for i, m in enumerate(self.memory)}
+        return {"prediction": self.prediction, **memory, "skip": self.skip, "steps": self.steps}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TransducerState:
+        """The inverse of `tensors`."""
+        count = sum(name.startswith("memory") for name in tensors)
+        memory = tuple(tensors[f"memory{i}"] for i in range(count))
+        skip, steps = tensors["skip"].cpu(), tensors["steps"].cpu()
+        return cls(tensors["prediction"], memory, skip, steps)
 
 
+@torch.inference_mode()
 def initial_state(networks: Transducer, like: Tensor) -> TransducerState:
     """Before the first token: the predictor has read one blank.
 
@@ -105,8 +148,8 @@ def initial_state(networks: Transducer, like: Tensor) -> TransducerState:
     memory = networks.predictor.initial_state(len(like), like.device, like.dtype)
     blanks = torch.full((len(like),), networks.blank_id, device=like.device)
     out, memory = networks.predictor.step(blanks, memory)
-    none = torch.zeros(len(like), dtype=torch.int64)
-    return TransducerState(networks.joint.project_predictions(out), memory, none, none)
+    skip = torch.zeros(len(like), dtype=torch.int64)
+    return TransducerState(networks.joint.project_predictions(out), memory, skip, skip.clone())
 
 
 @torch.inference_mode()
