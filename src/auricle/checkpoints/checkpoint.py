@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,7 @@ from auricle.models.asr import ASR, ModelConfig
 from auricle.tokenizers import Tokenizer
 
 NAMED = 3  # how many keys an error lists
+FINGERPRINTED = 8  # about how many numbers of a tensor its fingerprint takes
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,16 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     name: str
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Tells models apart: a digest of the configuration and of some numbers of every tensor."""
+        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
+        for name, tensor in sorted(self.tensors.items()):
+            flat = tensor.flatten()
+            some = flat[:: max(1, len(flat) // FINGERPRINTED)]
+            digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(some.double().cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
 
 
 def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:

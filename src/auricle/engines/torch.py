@@ -14,13 +14,15 @@ import numpy.typing as npt
 import torch
 
 from auricle.checkpoints import Checkpoint, build
-from auricle.decoding import Hypothesis, ctc, transducer
+from auricle.decoding import Greedy, Hypothesis, ctc, transducer
 from auricle.decoding.times import decode_text, tokens_words_segments
 from auricle.engines import EngineOptions
 from auricle.errors import ConfigError
 from auricle.models.asr import ASR, optimise
 from auricle.tokenizers import Tokenizer
 from auricle.types import Transcript
+
+DecoderState = ctc.CTCState | transducer.TransducerState
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_SECONDS = 1.0
@@ -56,8 +58,10 @@ class TorchEngine:
         self.head = _head(model, head, checkpoint.name)
         self.name = checkpoint.name
         self.tokenizer: Tokenizer = checkpoint.tokenizer
-        self.model = optimise(model.to(self.device, _dtype(precision, self.device)))
-        self._transducer = transducer.of(self.model)
+        self.fingerprint = checkpoint.fingerprint()
+        self._dtype = _dtype(precision, self.device)
+        self.model = optimise(model.to(self.device, self._dtype))
+        self.transducer = transducer.of(self.model)
         self.batch_seconds = 60.0 if self.device.type == "cpu" else 600.0
 
     @property
@@ -85,48 +89,76 @@ class TorchEngine:
         A clip shorter than a second is centred in a second of silence first, as NeMo does with
         arrays; its times still count from its own start.
         """
-        prompt = self._prompt(len(clips), options)
+        if options.task != "transcribe":
+            raise ConfigError(f"{self.name} only transcribes: task={options.task!r} needs Whisper")
+        number = self.prompt(options.language)
+        prompt = None if number is None else torch.full((len(clips),), number, device=self.device)
         minimum = int(MIN_SECONDS * self.sample_rate)
         leads = [max(0, minimum - len(clip)) // 2 for clip in clips]
         samples, lengths = _pad(clips, leads, minimum)
         encodings, steps = self.model.encode(
             samples.to(self.device), lengths.to(self.device), prompt=prompt
         )
-        hypotheses = self._decode(encodings, steps, options)
+        hypotheses, _ = self.decode(encodings, steps, options.decode)
         return [
             self._transcript(hypothesis, len(clip) / self.sample_rate, lead, options)
             for hypothesis, clip, lead in zip(hypotheses, clips, leads, strict=True)
         ]
 
-    def _prompt(self, count: int, options: EngineOptions) -> torch.Tensor | None:
+    def prompt(self, language: str | None) -> int | None:
+        """The number that tells the model a language; None for models that take none.
+
+        Raises:
+            ConfigError: A language that the model does not know, or has no choice of.
+        """
         prompt = self.model.config.prompt
-        if options.task != "transcribe":
-            raise ConfigError(f"{self.name} only transcribes: task={options.task!r} needs Whisper")
         if prompt is None:
-            if options.language is not None:
+            if language is not None:
                 raise ConfigError(f"{self.name} has no choice of language: leave language= out")
             return None
-        language = options.language or prompt.default_language
+        language = language or prompt.default_language
         if language not in prompt.languages:
             near = get_close_matches(language, prompt.languages, n=3, cutoff=0.4)
             known = ", ".join(near or list(prompt.languages)[:8])
             raise ConfigError(f"{self.name} does not know the language {language!r}; try {known}")
-        return torch.full((count,), prompt.languages[language], device=self.device)
+        return prompt.languages[language]
 
-    def _decode(
-        self, encodings: torch.Tensor, steps: torch.Tensor, options: EngineOptions
-    ) -> list[Hypothesis]:
-        decode = options.decode
+    @torch.inference_mode()
+    def initial_state(self, streams: int) -> DecoderState:
+        """What the head remembers before streams begin."""
+        if self.head == "ctc":
+            return ctc.initial_state(streams, self.model.blank_id)
+        assert self.transducer is not None
+        like = torch.empty(streams, 0, 0, device=self.device, dtype=self._dtype)
+        return transducer.initial_state(self.transducer, like)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        encodings: torch.Tensor,
+        steps: torch.Tensor,
+        decode: Greedy = Greedy(),
+        *,
+        state: DecoderState | None = None,
+    ) -> tuple[list[Hypothesis], DecoderState]:
+        """Decode clips, or the next chunks of streams, with the engine's head.
+
+        Args:
+            encodings: [B, T, D].
+            steps: [B], those that count in each row.
+            decode: How to search.
+            state: What the call for the chunks before returned; None begins.
+        """
         if self.head == "ctc":
             assert self.model.ctc is not None
-            hypotheses, _ = ctc.greedy(self.model.ctc(encodings), steps, measure=decode.measure)
-            return hypotheses
-        assert self._transducer is not None
-        networks = self._transducer
+            assert state is None or isinstance(state, ctc.CTCState)
+            return ctc.greedy(self.model.ctc(encodings), steps, measure=decode.measure, state=state)
+        assert self.transducer is not None
+        assert state is None or isinstance(state, transducer.TransducerState)
+        networks = self.transducer
         if decode.max_symbols is not None:
             networks = replace(networks, max_symbols=decode.max_symbols)
-        hypotheses, _ = transducer.greedy(networks, encodings, steps, measure=decode.measure)
-        return hypotheses
+        return transducer.greedy(networks, encodings, steps, measure=decode.measure, state=state)
 
     def _transcript(
         self, hypothesis: Hypothesis, duration: float, lead: int, options: EngineOptions
