@@ -35,6 +35,14 @@ def decode_text(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[str, str | No
     return text, language or tokenizer.language_of(ids)
 
 
+def begins_word(id: int, before: int, tokenizer: Tokenizer) -> bool:
+    """Whether token `id` begins a new word behind token `before`; a mark ends the word before."""
+    text, marks = tokenizer.decode([id]), writing.marks(tokenizer.pieces)
+    return _opens(id, text, tokenizer.decode([before]), tokenizer) and (
+        text.lstrip()[:1] not in marks
+    )
+
+
 def tokens_words_segments(
     hypothesis: Hypothesis,
     tokenizer: Tokenizer,
@@ -93,7 +101,7 @@ def _spans(ids: Sequence[int], tokenizer: Tokenizer) -> list[_Span]:
     """Words as ranges of tokens; joined by spaces they are the text of `decode_text`."""
     marks = writing.marks(tokenizer.pieces)
     texts = [tokenizer.decode([id]) for id in ids]
-    opens = [i for i in range(1, len(ids)) if _opens(i, ids, texts, tokenizer)]
+    opens = [i for i in range(1, len(ids)) if _opens(ids[i], texts[i], texts[i - 1], tokenizer)]
     spans: list[_Span] = []
     for first, last in pairwise([0, *opens, len(ids)]):
         text, _ = writing.split_language_tags(tokenizer.decode(ids[first:last]))
@@ -107,10 +115,9 @@ def _spans(ids: Sequence[int], tokenizer: Tokenizer) -> list[_Span]:
     return spans
 
 
-def _opens(i: int, ids: Sequence[int], texts: Sequence[str], tokenizer: Tokenizer) -> bool:
-    """Whether token `i` begins a word: by a space, or in a script that writes none."""
-    before, text = texts[i - 1], texts[i]
-    if tokenizer.starts_word(ids[i]) or text[:1].isspace() or before[-1:].isspace():
+def _opens(id: int, text: str, before: str, tokenizer: Tokenizer) -> bool:
+    """Whether a token begins a word behind `before`: by a space, or in a script that has none."""
+    if tokenizer.starts_word(id) or text[:1].isspace() or before[-1:].isspace():
         return True
     unspaced = writing.is_unspaced(text) or writing.is_unspaced(before)
     return unspaced and not writing.continues(text)
