@@ -23,9 +23,10 @@ import nemo
 import numpy as np
 import torch
 import transformers
-from goldens import huggingface, inputs
+from goldens import huggingface, inputs, nemo_stream
 from goldens import nemo_models as nm
 from goldens import nemo_record as rec
+from nemo.collections.asr.models import ASRModel
 from omegaconf import open_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +52,7 @@ class Golden:
     prompt: str | None = None
     gzipped: bool = False
     run: int = 0  # this many tokens or more at one frame somewhere, but fewer than 25
+    streams: bool = False
     finish: Callable[[Any], None] = field(default=lambda model: None)
 
 
@@ -247,6 +249,7 @@ GOLDENS: dict[str, Golden] = {
             )
         ),
         features_of=("syllable",),
+        streams=True,
     ),
     "regular_context_ctc": Golden(
         lambda t: nm.ctc(
@@ -267,6 +270,50 @@ GOLDENS: dict[str, Golden] = {
             8,
         ),
         prompt="es-ES",
+        streams=True,
+    ),
+    "streaming_regular": Golden(
+        lambda t: nm.ctc(
+            nm.conformer(
+                **STREAMED
+                | {
+                    "att_context_size": [[6, 0], [6, 2]],
+                    "att_context_style": "regular",
+                    "conv_norm_type": "batch_norm",
+                    "conv_kernel_size": 5,
+                },
+            ),
+            nm.preprocessor(normalize="NA"),
+            tokenizer=nm.spm(t["bpe"]),
+        ),
+        gzipped=True,
+        streams=True,
+    ),
+    "streaming_factor4": Golden(
+        lambda t: nm.transducer(
+            nm.conformer(
+                **STREAMED | {"att_context_size": [[8, 3], [8, 0]]},
+                subsampling_factor=4,
+                use_bias=False,
+                xscaling=False,
+            ),
+            nm.preprocessor(normalize="NA"),
+            tokenizer=nm.spm(t["bpe"]),
+        ),
+        gzipped=True,
+        streams=True,
+    ),
+    "streaming_tdt": Golden(
+        lambda t: nm.transducer(
+            nm.conformer(128, **STREAMED),
+            nm.preprocessor(128, normalize="NA"),
+            tokenizer=nm.spm(t["bpe"]),
+            layers=2,
+            durations=(0, 1, 2, 3, 4),
+        ),
+        run=2,
+        gzipped=True,
+        streams=True,
     ),
     "prompt_hybrid": Golden(
         lambda t: nm.prompted(
@@ -293,6 +340,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=None, metavar="NAME")
     parser.add_argument("--output", type=Path, default=ROOT / "tests" / "golden")
+    parser.add_argument(
+        "--streams-only", action="store_true", help="record streams of the models that are there"
+    )
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -303,7 +353,12 @@ def main() -> None:
         os.chdir(work)  # NeMo writes the tokenizers' folder into the file: keep it relative
         tokenizers = write_tokenizers(Path("tokenizers"))
         for name in sorted(wanted & set(GOLDENS)):
-            make_nemo(name, GOLDENS[name], tokenizers, clips, output)
+            if not arguments.streams_only:
+                make_nemo(name, GOLDENS[name], tokenizers, clips, output)
+            if GOLDENS[name].streams:
+                record_streams(name, GOLDENS[name], clips, output / "nemo")
+        if arguments.streams_only:
+            return
         for name in sorted(wanted & set(huggingface.GOLDENS)):
             huggingface.make(name, tokenizers, clips, output / "huggingface")
     versions = {
@@ -367,6 +422,20 @@ def make_nemo(
     print(name, "seed", seed, "bytes", *sizes, rec.summary(results), flush=True)
 
 
+def record_streams(
+    name: str, golden: Golden, clips: Mapping[str, np.ndarray], folder: Path
+) -> None:
+    """Record how NeMo streams with a checkpoint of `folder`, in files beside it."""
+    restored = ASRModel.restore_from(str(folder / f"{name}.nemo"), map_location="cpu").eval()
+    arrays, results = nemo_stream.record(restored, clips, golden.prompt)
+    np.savez_compressed(folder / f"{name}.stream.npz", **arrays)
+    header = {"nemo": nemo.__version__, "torch": torch.__version__}
+    text = json.dumps(header | results, ensure_ascii=False)
+    (folder / f"{name}.stream.json").write_text(text + "\n", encoding="utf-8")
+    sizes = [(folder / f"{name}.stream.{end}").stat().st_size for end in ("npz", "json")]
+    print(name, "streams, bytes", *sizes, flush=True)
+
+
 def lively(
     golden: Golden, tokenizers: Mapping[str, Path], clips: Mapping[str, np.ndarray]
 ) -> tuple[int, Any]:
@@ -382,7 +451,8 @@ def lively(
             if not 2.0 <= rate <= 8.0:
                 continue
         lively = rec.is_lively(model, sounds, prompt, golden.run)
-        if lively and rec.is_steady(model, sounds, prompt):
+        contexts = model.encoder.att_context_size_all if golden.streams else ()
+        if lively and rec.is_steady(model, sounds, prompt, contexts=contexts):
             golden.finish(model)
             return seed, model
     raise SystemExit(f"no seed in 0..199 gives a lively model for {config['encoder']}")

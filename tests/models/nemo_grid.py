@@ -7,9 +7,11 @@ streams. It shows why NeMo's streams are not always what NeMo computes of the wh
   there are fewer frames before it, zeros are put in front, and behind the first convolution these
   are zeros no longer: its bias has been added.
 * With `pad`, chunks of attention begin seven frames earlier than offline, and so hold other frames.
+* The column of zeros behind the last frame counts as a frame, with which convolutions may end in
+  one more row, and attention in one more step.
 * Frames at the end that make no whole step are thrown away.
 
-`mend` takes the first cause away, `flush` the last.
+`mend` takes the first cause away, `flush` the last; `pad`, and that column, are the caller's.
 
 Letters in shapes: B batch, M mel bins, T frames or steps, D width, H heads, E width of a head,
 C cached steps, Q queries, K keys, L layers.

@@ -186,9 +186,21 @@ def is_lively(
 
 @torch.no_grad()
 def is_steady(
-    model: Any, clips: Sequence[np.ndarray], prompt: int | None = None, error: float = 3e-5
+    model: Any,
+    clips: Sequence[np.ndarray],
+    prompt: int | None = None,
+    error: float = 3e-5,
+    contexts: Sequence[Sequence[int]] = (),
 ) -> bool:
-    """Whether encodings that are wrong by `error` of their largest value give the same tokens."""
+    """Whether encodings that are wrong by `error` of their largest value give the same tokens.
+
+    Under each of `contexts`, if there are any; the first of them is in force afterwards.
+    """
+    for context in reversed(contexts):
+        model.encoder.set_default_att_context_size(list(context))
+        if not is_steady(model, clips, prompt, error):
+            model.encoder.set_default_att_context_size(list(contexts[0]))
+            return False
     generator = torch.Generator().manual_seed(0)
     for clip in clips:
         _, _, encoded, lengths = encode(model, [clip], prompt)
