@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         Overloaded,
     )
     from auricle.recognizer import Recognizer, load
+    from auricle.streaming.events import Final, Partial
+    from auricle.streaming.stream import StreamState
+    from auricle.streaming.utterances import Endpointing
     from auricle.transcribe import Failure
     from auricle.types import Segment, Token, Transcript, Word
 
@@ -39,6 +42,9 @@ _HOMES = {
         "Overloaded",
     ),
     "auricle.recognizer": ("Recognizer", "load"),
+    "auricle.streaming.events": ("Final", "Partial"),
+    "auricle.streaming.stream": ("StreamState",),
+    "auricle.streaming.utterances": ("Endpointing",),
     "auricle.transcribe": ("Failure",),
     "auricle.types": ("Segment", "Token", "Transcript", "Word"),
 }
@@ -49,14 +55,18 @@ __all__ = [
     "AuricleError",
     "CheckpointError",
     "ConfigError",
+    "Endpointing",
     "Failure",
+    "Final",
     "Greedy",
     "ManifestError",
     "MissingExtra",
     "ModelNotFound",
     "Overloaded",
+    "Partial",
     "Recognizer",
     "Segment",
+    "StreamState",
     "Token",
     "Transcript",
     "Word",

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from auricle import checkpoints, hub, transcribe
 from auricle.checkpoints import embedded, whisper
@@ -19,6 +19,14 @@ from auricle.engines import Engine, EngineOptions
 from auricle.errors import ConfigError
 from auricle.transcribe import AudioInput, Channel, Failure, Job, OnError, Source
 from auricle.types import Transcript
+
+if TYPE_CHECKING:
+    from auricle.streaming.buffered import Buffering
+    from auricle.streaming.cache_aware import Lookahead
+    from auricle.streaming.model import StreamingModel
+    from auricle.streaming.pool import Streams
+    from auricle.streaming.stream import Stream, StreamState
+    from auricle.streaming.utterances import Endpointing
 
 DEFAULT_MODEL = "nvidia/parakeet-tdt-0.6b-v2"
 EMBEDDED = "embedded"
@@ -139,6 +147,82 @@ class Recognizer:
             on_error=on_error,
         )
         return transcribe.run(self._engine, transcribe.sources(x), job)
+
+    @property
+    def lookaheads(self) -> tuple[Lookahead, ...]:
+        """What the model was trained to stream with, its default first.
+
+        Empty for other models, which stream with any `latency_ms`, see `Buffering`.
+        """
+        return self._streaming.lookaheads
+
+    def stream(
+        self,
+        *,
+        latency_ms: float | None = None,
+        lookahead: int | Sequence[int] | None = None,
+        keep: bool = True,
+        untrained: bool = False,
+        endpointing: Endpointing | None = None,
+        buffering: Buffering | None = None,
+        language: str | None = None,
+        sample_rate: int | None = None,
+        state: StreamState | None = None,
+    ) -> Stream:
+        """Transcribe while it is spoken: push audio, get events.
+
+        Args:
+            latency_ms: From the start of a chunk of audio to its end: one of `lookaheads`, or for
+                models that were not trained to stream what chunk and right context may take.
+                None is the model's default.
+            lookahead: The same in encoder steps, R or [L, R].
+            keep: False hands finals out and forgets them, so that memory stays flat for ever.
+            untrained: Take a latency that the model was not trained with.
+            endpointing: What ends an utterance; None is `Endpointing()`.
+            buffering: How models that were not trained to stream are cut.
+            language: For models that offer a choice; None is the model's default.
+            sample_rate: Of the audio that will be pushed; None is the model's.
+            state: Go on from what `Stream.state` gave, with the options of that stream.
+
+        Raises:
+            ConfigError: The model has no such latency, or does not stream.
+            MissingExtra: `Endpointing(vad=True)` without the extra `vad`.
+        """
+        from auricle.streaming.model import StreamOptions
+        from auricle.streaming.stream import Stream, chosen
+
+        options = StreamOptions(
+            latency_ms, lookahead, keep, untrained, endpointing, buffering, language, sample_rate
+        )
+        model = self._streaming
+        options, cut = chosen(model, options, state)
+        stream = Stream(model, model.stepper(cut), options, cut)
+        if state is not None:
+            stream.restore(state)
+        return stream
+
+    def streams(self, *, max_delay_ms: float = 20.0, max_batch: int = 64) -> Streams:
+        """Many speakers at once: a pool whose streams are stepped together, in batches.
+
+        Args:
+            max_delay_ms: How long a chunk may wait for others to share its batch.
+            max_batch: Streams in one batch at most.
+
+        Raises:
+            ConfigError: The model does not stream.
+        """
+        from auricle.streaming.pool import Streams
+
+        return Streams(self._streaming, max_delay_ms=max_delay_ms, max_batch=max_batch)
+
+    @functools.cached_property
+    def _streaming(self) -> StreamingModel:
+        from auricle.engines.torch import TorchEngine
+        from auricle.streaming.model import StreamingModel
+
+        if not isinstance(self._engine, TorchEngine):
+            raise ConfigError(f"{self.model} does not stream: choose one of NVIDIA's models")
+        return StreamingModel(self._engine)
 
 
 def load(

@@ -223,8 +223,7 @@ def _read_array(array: npt.NDArray[Any], source_rate: int | None, wanted: _Wante
     if source_rate is None:
         raise AudioError("an array does not say its rate; give it in samples per second")
     check_rate(source_rate, "the array's rate")
-    if array.dtype.name not in _DTYPES:
-        raise AudioError(f"an array of {array.dtype} is no audio; give one of {', '.join(_DTYPES)}")
+    _check_dtype(array)
     if array.ndim not in (1, 2) or not array.size:
         raise AudioError(
             f"an array of shape {array.shape} holds no recording; give [samples] or "
@@ -241,6 +240,28 @@ def _read_array(array: npt.NDArray[Any], source_rate: int | None, wanted: _Wante
     if not len(inside):
         _raise_empty("the array", len(whole) / wanted.sample_rate, wanted)
     return inside
+
+
+def from_array(array: npt.NDArray[Any], name: str = "the array") -> Samples:
+    """Mono sound [S] of int16, int32, float32 or float64 as float32; none at all is allowed.
+
+    Raises:
+        AudioError: Another type or shape, or a sample that is no finite number.
+    """
+    _check_dtype(array)
+    if array.ndim != 1:
+        raise AudioError(f"{name} has shape {list(array.shape)}; give mono sound, [samples]")
+    mono = to_mono(array[None], None)
+    finite = np.isfinite(mono)
+    if not finite.all():
+        number = int(np.argmin(finite))
+        raise AudioError(f"{name}: sample {number} of {len(mono)} is NaN or infinite")
+    return mono
+
+
+def _check_dtype(array: npt.NDArray[Any]) -> None:
+    if array.dtype.name not in _DTYPES:
+        raise AudioError(f"an array of {array.dtype} is no audio; give one of {', '.join(_DTYPES)}")
 
 
 def _check_finite(samples: Samples, position: int, rate: int, name: str) -> None:

@@ -5,9 +5,10 @@ Holds no per-call state, so that one engine serves many threads. Knows nothing o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,29 @@ from auricle.models.asr import ASR, optimise
 from auricle.tokenizers import Tokenizer
 from auricle.types import Transcript
 
-DecoderState = ctc.CTCState | transducer.TransducerState
-
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_SECONDS = 1.0
+
+
+class DecoderState(Protocol):
+    """What a head remembers of a batch of streams: a `CTCState` or a `TransducerState`."""
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """A copy of those rows."""
+        ...
+
+    def put(self, rows: Sequence[int], part: Self) -> Self:
+        """A new state, in which the rows of `part` stand at `rows`."""
+        ...
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything in it, for saving."""
+        ...
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Self:
+        """The inverse of `tensors`."""
+        ...
 
 
 class TorchEngine:

@@ -105,11 +105,11 @@ class EncoderState:
         return self.from_tensors(tensors)
 
     def put(self, rows: Sequence[int], part: Self) -> None:
-        """Write the streams of `part` on `rows`."""
+        """Write the streams of `part`, of whatever device and precision, on `rows`."""
         picked = torch.tensor(rows, device=self.subsampling[0].device)
         for mine, other in zip(self._memory(), part._memory(), strict=True):
-            put(mine, picked, other)
-        self.entered[rows], self.frames[rows] = part.entered, part.frames
+            put(mine, picked, other.to(mine))
+        self.entered[list(rows)], self.frames[list(rows)] = part.entered, part.frames
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything by name, the stream always first: what `from_tensors` takes."""

@@ -45,8 +45,8 @@ class Stepper(Protocol):
         """Seconds of audio from the start of a chunk until it can be decoded."""
         ...
 
-    def open(self, state: Mapping[str, Tensor] | None = None) -> int:
-        """A slot for a new stream, or for one that goes on from `state`."""
+    def open(self, state: Mapping[str, Tensor] | None = None, *, prompt: int | None = None) -> int:
+        """A slot for a new stream, or for one that goes on from `state`, which knows its prompt."""
         ...
 
     def close(self, slot: int) -> None:

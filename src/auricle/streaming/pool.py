@@ -1,0 +1,187 @@
+"""Many speakers, one model: whichever streams have a chunk ready are stepped together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from auricle.errors import ConfigError
+from auricle.streaming.buffered import Buffering
+from auricle.streaming.events import Event
+from auricle.streaming.model import Cut, StreamingModel, StreamOptions
+from auricle.streaming.stepping import Stepper
+from auricle.streaming.stream import Stream, StreamState, chosen
+from auricle.streaming.utterances import Endpointing
+
+STALLED = 1.0  # seconds without a push after which nobody waits for a stream
+
+
+class Streams:
+    """Streams that share batches, each with its own latency, joining and leaving at any time.
+
+    Audio may be pushed by any thread while one thread steps: `push` never waits for a batch.
+    """
+
+    def __init__(
+        self, model: StreamingModel, *, max_delay_ms: float = 20.0, max_batch: int = 64
+    ) -> None:
+        """A chunk waits at most `max_delay_ms` for company; `max_batch` bounds a batch."""
+        if not 0 <= max_delay_ms < float("inf"):
+            raise ConfigError(f"max_delay_ms={max_delay_ms}: it must be 0 or more")
+        if max_batch < 1:
+            raise ConfigError(f"max_batch={max_batch}: it must be 1 or more")
+        self._model = model
+        self._delay = max_delay_ms / 1000
+        self._max_batch = max_batch
+        self._lock = threading.RLock()  # of steppers and streams
+        self._news = threading.Condition()  # something was pushed
+        self._told = 0  # times
+        self._steppers: dict[Cut, Stepper] = {}
+        self._streams: list[Stream] = []
+        self._since: dict[Stream, float] = {}  # when the chunk that is ready was pushed
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._closed = True
+            for stream in self._streams:
+                stream.abandon()
+            self._prune()
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._prune()
+            return len(self._streams)
+
+    def open(
+        self,
+        *,
+        latency_ms: float | None = None,
+        lookahead: int | Sequence[int] | None = None,
+        keep: bool = True,
+        untrained: bool = False,
+        endpointing: Endpointing | None = None,
+        buffering: Buffering | None = None,
+        language: str | None = None,
+        sample_rate: int | None = None,
+        state: StreamState | None = None,
+    ) -> Stream:
+        """A new stream; arguments and errors as in `Recognizer.stream`.
+
+        Its `push` gives no events, `step` does; its `flush` and `finish` give what is left.
+        """
+        options = StreamOptions(
+            latency_ms, lookahead, keep, untrained, endpointing, buffering, language, sample_rate
+        )
+        options, cut = chosen(self._model, options, state)
+        with self._lock:
+            if self._closed:
+                raise ConfigError("these streams have been closed: make new ones")
+            if cut not in self._steppers:
+                self._steppers[cut] = self._model.stepper(cut)
+            stream = Stream(
+                self._model,
+                self._steppers[cut],
+                options,
+                cut,
+                lock=self._lock,
+                notify=self._tell,
+            )
+            if state is not None:
+                stream.restore(state)
+            self._streams.append(stream)
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """Let go of a stream without its last words; nothing happens to one that is finished."""
+        with self._lock:
+            stream.abandon()
+            self._prune()
+
+    def ready(self) -> bool:
+        """Whether any stream has a chunk ready: whether `step` has work to do."""
+        with self._lock:
+            return bool(self._find_ready())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until a chunk is ready, at most `timeout` seconds; whether one is."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._news:
+                seen = self._told
+            if self.ready():
+                return True
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._await_news(seen, left)
+
+    def step(self) -> list[tuple[Stream, Event]]:
+        """Decode one chunk of every stream that has one, in batches; gives what is new.
+
+        Waits no longer than `max_delay_ms` from when the first of them was ready for others that
+        are being spoken to; returns at once when none is. Call it in a loop, with `wait` between.
+        """
+        while True:
+            with self._news:
+                seen = self._told
+            with self._lock:
+                ready = self._find_ready()
+                if not ready:
+                    return []
+                left = min(self._since[stream] for stream in ready) + self._delay - time.monotonic()
+                if left <= 0 or not self._awaited(ready):
+                    return self._step(ready)
+            self._await_news(seen, left)
+
+    def _await_news(self, seen: int, timeout: float | None) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self._told != seen, timeout)
+
+    def _tell(self) -> None:
+        with self._news:
+            self._told += 1
+            self._news.notify_all()
+
+    def _find_ready(self) -> list[Stream]:
+        """Streams with a chunk ready, those that wait longest first."""
+        self._prune()
+        ready = [stream for stream in self._streams if stream.admit()]
+        for stream in ready:
+            self._since.setdefault(stream, stream.pushed_at)
+        return sorted(ready, key=lambda stream: self._since[stream])
+
+    def _awaited(self, ready: list[Stream]) -> bool:
+        """Whether a stream that is being spoken to has no chunk ready yet."""
+        alive = time.monotonic() - STALLED
+        others = set(self._streams).difference(ready)
+        return any(stream.pushed_at > alive for stream in others)
+
+    def _step(self, ready: list[Stream]) -> list[tuple[Stream, Event]]:
+        events: list[tuple[Stream, Event]] = []
+        for cut, stepper in self._steppers.items():
+            mine = [stream for stream in ready if stream.cut == cut]
+            for first in range(0, len(mine), self._max_batch):
+                batch = mine[first : first + self._max_batch]
+                decoded = stepper.step([stream.slot for stream in batch])
+                for stream, one in zip(batch, decoded, strict=True):
+                    events += [(stream, event) for event in stream.take(one)]
+        for stream in ready:
+            del self._since[stream]
+        return events
+
+    def _prune(self) -> None:
+        self._streams = [stream for stream in self._streams if not stream.ended]
+        for stream in [stream for stream in self._since if stream.ended]:
+            del self._since[stream]
