@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,22 @@ class Worker:
 
     def run(self, batch: int) -> float:
         """Transcribe all clips in batches of `batch`; gives the seconds it took."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{batch}\n")
-        self.process.stdin.flush()
-        answer = self.answer()
+        answer = self.ask(str(batch))
         self.peak, self.texts = answer["peak"], answer["texts"]
         return float(answer["seconds"])
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send a line and wait for the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def stop(self) -> None:
+        """Let the process end, which it does when its input ends."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
     def answer(self) -> dict[str, Any]:
         """Wait for what the worker says next."""
@@ -87,7 +98,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "rnnt_hf").is_dir():
         command = [arguments.reference_python, HERE / "speed_models.py", folder]
-        subprocess.run(command, check=True, env=_environment(os.cpu_count() or 1))
+        subprocess.run(command, check=True, env=environment(os.cpu_count() or 1))
     clips = make_clips(folder)
     print(heading(arguments))
     for head in arguments.heads:
@@ -99,7 +110,10 @@ def main() -> None:
 
 def throughput(head: str, clips: Path, folder: Path, arguments: argparse.Namespace) -> None:
     """Print audio seconds a second by engine and batch size, and the peak of memory."""
-    workers = [_start(engine, head, clips, folder, arguments) for engine in arguments.engines]
+    workers = []
+    for engine in arguments.engines:
+        details = [_model(engine, head, folder), clips, arguments.threads]
+        workers.append(start(engine, HERE / "speed_worker.py", details, arguments))
     print(
         "| batch | engine | RTFx, median (range) | times NeMo | peak RSS, GB | texts as Auricle's |"
     )
@@ -113,9 +127,7 @@ def throughput(head: str, clips: Path, folder: Path, arguments: argparse.Namespa
                     taken[worker.engine].append(CLIPS * SECONDS / seconds)
         print(_rows(batch, taken, workers), flush=True)
     for worker in workers:
-        assert worker.process.stdin is not None
-        worker.process.stdin.close()
-        worker.process.wait()
+        worker.stop()
 
 
 def _rows(batch: int, taken: dict[str, list[float]], workers: list[Worker]) -> str:
@@ -150,7 +162,7 @@ def start_up(head: str, folder: Path, arguments: argparse.Namespace) -> None:
             command = _start_up_command(engine, head, clip, folder, arguments)
             begun = time.perf_counter()
             subprocess.run(
-                command, check=True, capture_output=True, env=_environment(arguments.threads)
+                command, check=True, capture_output=True, env=environment(arguments.threads)
             )
             if turn:  # the first start fills the disk cache
                 taken[engine].append(time.perf_counter() - begun)
@@ -171,20 +183,18 @@ def _start_up_command(
     return [arguments.reference_python, "-c", START_UPS[engine], model, str(clip)]
 
 
-def _start(
-    engine: str, head: str, clips: Path, folder: Path, arguments: argparse.Namespace
+def start(
+    engine: str, script: Path, details: Sequence[object], arguments: argparse.Namespace
 ) -> Worker:
+    """Start an engine in its own process and wait until it is ready for the first question."""
     python = sys.executable if engine == "auricle" else arguments.reference_python
-    model = _model(engine, head, folder)
-    script = HERE / "speed_worker.py"
-    command = [python, script, engine, model, clips, str(arguments.threads)]
     process = subprocess.Popen(
-        [str(part) for part in command],
+        [str(part) for part in (python, script, engine, *details)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None if arguments.verbose else subprocess.DEVNULL,
         text=True,
-        env=_environment(arguments.threads),
+        env=environment(arguments.threads),
     )
     worker = Worker(engine, process)
     ready = worker.answer()
@@ -220,12 +230,13 @@ def heading(arguments: argparse.Namespace) -> str:
     command = "python benchmarks/speed.py " + " ".join(sys.argv[1:])
     return (
         f"{CLIPS} clips of {SECONDS} s, fp32, {arguments.threads} thread(s), "
-        f"{arguments.rounds} rounds in turn; {_processor()}, Python {platform.python_version()}, "
+        f"{arguments.rounds} rounds in turn; {processor()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}; `{command.strip()}`"
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU's name."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -238,7 +249,8 @@ def _model(engine: str, head: str, folder: Path) -> Path:
     return folder / (f"{head}_hf" if engine == "transformers" else f"{head}.nemo")
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
+    """For a process that is to use `threads` threads and no network."""
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return {**os.environ, **limits, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 

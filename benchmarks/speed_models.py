@@ -55,17 +55,8 @@ def write(folder: Path, head: str, config: nm.Config, clips: list[np.ndarray]) -
         return
     model = nm.build(config, 0)
     nm.enliven(model, clips)
-    blank = _blank_bias(model)
-    start = blank.item()
     encoded = [rec.encode(model, [clip])[2:] for clip in clips]
-    below, above = -30.0, 30.0
-    for _ in range(20):
-        middle = (below + above) / 2
-        blank.fill_(start + middle)
-        found = token_rate(model, encoded)
-        if RATE[0] <= found <= RATE[1]:
-            break
-        below, above = (middle, above) if found > RATE[1] else (below, middle)
+    found = calibrate(model, encoded)
     model.save_to(str(folder / f"{head}.nemo"))
     golden = huggingface.Golden(lambda t: config, "parakeet", "Parakeet", head.upper())
     sized = {**config, "vocabulary_size": PIECES}
@@ -74,6 +65,21 @@ def write(folder: Path, head: str, config: nm.Config, clips: list[np.ndarray]) -
     huggingface.processor(config, golden, tokenizer).save_pretrained(folder / f"{head}_hf")
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{head}: {millions:.1f} M parameters, {found:.2f} tokens/s", flush=True)
+
+
+def calibrate(model: Any, encoded: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """Move the blank's bias until tokens come at `RATE`; gives the rate."""
+    blank = _blank_bias(model)
+    start = blank.item()
+    below, above = -30.0, 30.0
+    for _ in range(20):
+        middle = (below + above) / 2
+        blank.fill_(start + middle)
+        found = token_rate(model, encoded)
+        if RATE[0] <= found <= RATE[1]:
+            break
+        below, above = (middle, above) if found > RATE[1] else (below, middle)
+    return found
 
 
 def token_rate(model: Any, encoded: list[tuple[torch.Tensor, torch.Tensor]]) -> float:

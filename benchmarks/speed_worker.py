@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 Transcribe = Callable[[list[Any], int], list[str]]
 RATE = 16000
@@ -24,21 +24,18 @@ RATE = 16000
 
 def main() -> None:
     engine, model, clips_file, threads = sys.argv[1:]
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    answers = open_answers()
     import numpy as np
 
     with np.load(clips_file) as archive:
         clips = [archive[name] for name in archive.files]
     begun = time.perf_counter()
     transcribe, version = ENGINES[engine](Path(model), int(threads))
-    _answer(answers, seconds=time.perf_counter() - begun, version=version)
+    answer(answers, seconds=time.perf_counter() - begun, version=version)
     for line in sys.stdin:
         begun = time.perf_counter()
         texts = transcribe(clips, int(line))
-        _answer(answers, seconds=time.perf_counter() - begun, peak=_peak(), texts=texts)
+        answer(answers, seconds=time.perf_counter() - begun, peak=memory("VmHWM"), texts=texts)
 
 
 def auricle_engine(model: Path, threads: int) -> tuple[Transcribe, str]:
@@ -107,17 +104,27 @@ def _groups(items: list[Any], size: int) -> Iterator[list[Any]]:
         yield items[start : start + size]
 
 
-def _peak() -> float:
-    """Peak resident memory of this process in GB, from the kernel's own record."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1e6
-    return 0.0
+def open_answers() -> IO[str]:
+    """The standard output, from now on for answers alone: what libraries print goes elsewhere."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    return answers
 
 
-def _answer(stream: Any, **values: Any) -> None:
+def answer(stream: IO[str], **values: Any) -> None:
+    """Write one answer."""
     stream.write(json.dumps(values) + "\n")
     stream.flush()
+
+
+def memory(field: str) -> float:
+    """This process's memory in GB by the kernel's own record: VmRSS, or VmHWM for its peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1e6
+    return 0.0
 
 
 if __name__ == "__main__":
