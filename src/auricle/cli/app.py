@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from auricle import __version__
-from auricle.cli import convert, models, transcribe
+from auricle.cli import convert, models, stream, transcribe
 
 app = typer.Typer(
     name="auricle",
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("transcribe")(transcribe.transcribe)
+app.command("stream")(stream.stream)
 app.add_typer(models.app, name="models")
 app.command("convert")(convert.convert)
 

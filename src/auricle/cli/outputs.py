@@ -61,7 +61,7 @@ def plan(sources: Sequence[Source], wish: Wish) -> Destination:
     if output is None:
         return _Stdout(sources, wish)
     if output.suffix == ".jsonl":
-        return _Manifest(sources, output, wish)
+        return Manifest(sources, output, wish)
     suffix = output.suffix.lower().removeprefix(".")
     if suffix in FORMATS and not output.is_dir():
         if len(sources) != 1:
@@ -186,7 +186,7 @@ class _Files:
         pass
 
 
-class _Manifest:
+class Manifest:
     """JSON lines: the input manifest's rows with `pred_text`; rows of other inputs are made.
 
     Rows gather in a file beside, which takes the output's name at the end; --resume goes on from
@@ -210,8 +210,12 @@ class _Manifest:
         self._file: TextIO | None = None
 
     def write(self, source: Source, transcript: Transcript) -> None:
-        row = {**self._row(source), "pred_text": transcript.text}
-        row.setdefault("duration", round(transcript.duration, 3))
+        """Add a recording's row."""
+        self.add(source, heard_in(source, transcript))
+
+    def add(self, source: Source, said: Mapping[str, Any]) -> None:
+        """Add a recording's row with the keys of `said`."""
+        row = {**self._row(source), **said}
         if self._file is None:
             write_atomic(self._part, "".join(f"{line}\n" for line in self._kept))
             self._file = self._part.open("a", encoding="utf-8", newline="\n")
@@ -219,6 +223,7 @@ class _Manifest:
         self._file.flush()
 
     def close(self) -> None:
+        """Give the rows the output's name; without any, leave things as they were."""
         if self._file is not None:
             os.fsync(self._file.fileno())
             self._file.close()
@@ -245,6 +250,12 @@ class _Manifest:
     @staticmethod
     def _key(row: Mapping[str, Any]) -> Any:
         return row["audio_filepath"], float(row.get("offset") or 0.0)
+
+
+def heard_in(source: Source, transcript: Transcript) -> dict[str, Any]:
+    """What a transcript adds to its recording's manifest row; the row's own duration stays."""
+    duration = (source.row or {}).get("duration", round(transcript.duration, 3))
+    return {"pred_text": transcript.text, "duration": duration}
 
 
 def _same(one: Path, other: Path) -> bool:

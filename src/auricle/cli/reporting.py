@@ -11,10 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+class Speaks(Protocol):
+    """Whatever shows lines on stderr."""
+
+    def say(self, line: str) -> None:
+        """A line, beside what else is shown."""
 
 
 class Report:
@@ -102,7 +109,7 @@ class Report:
 
 
 @contextmanager
-def warnings_to(report: Report, *, quiet: bool) -> Iterator[None]:
+def warnings_to(report: Speaks, *, quiet: bool) -> Iterator[None]:
     """Show Auricle's own warnings as lines of `report`."""
 
     class Handler(logging.Handler):
