@@ -149,12 +149,12 @@ def test_a_stall_counts() -> None:
 def test_the_rounding_of_times_does_not_move_a_word_to_the_next_push() -> None:
     clock = Clock()
     meter = LatencyMeter(clock)
-    for chunk in range(1, 10):
+    for chunk in range(1, 38):
         clock.now += 1
         meter.pushed(chunk * 1280 / 16000)
-    end = 7 * 0.08
-    assert end > 7 * 1280 / 16000
-    meter.event(_final(("one", end)), 9 * 1280 / 16000)
+    end = 35 * 0.08
+    assert end > 35 * 1280 / 16000
+    meter.event(_final(("one", end)), 37 * 1280 / 16000)
     assert meter.report().words[0].final == pytest.approx(2000)
 
 
