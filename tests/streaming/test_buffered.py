@@ -359,8 +359,8 @@ def test_a_latency_is_halved_and_never_passed(latency: float, chunk: int, right:
     assert buffering.chunk_seconds == pytest.approx(chunk * 0.08)
     assert buffering.right_seconds == pytest.approx(right * 0.08)
     assert buffering.left_seconds == 10.0
-    grid = BufferedStepper(engine("parakeet_tdt"), buffering)
-    assert grid.latency == pytest.approx((chunk + right) * 0.08)
+    stepper = BufferedStepper(golden("parakeet_tdt"), buffering)
+    assert stepper.latency == pytest.approx((chunk + right) * 0.08)
 
 
 @pytest.mark.parametrize("latency", [0, 159, -5, math.nan, math.inf])
@@ -375,7 +375,7 @@ def test_cost_is_how_often_audio_is_heard() -> None:
 
 
 @lru_cache(maxsize=3)
-def engine(name: str, head: str | None = None) -> TorchEngine:
+def golden(name: str, head: str | None = None) -> TorchEngine:
     """A golden model."""
     return TorchEngine(checkpoints.load(nemo(name)), device="cpu", head=head)
 
@@ -430,7 +430,7 @@ MODELS = [
 
 @pytest.mark.parametrize(("name", "head"), MODELS)
 def test_with_all_the_context_a_stream_says_what_offline_says(name: str, head: str | None) -> None:
-    model, audio = engine(name, head), speech()
+    model, audio = golden(name, head), speech()
     offline = decode(model, encode(model, audio))
     assert offline.ids
     stepper = BufferedStepper(model, Buffering(0.5, 100.0, 100.0))
@@ -440,7 +440,7 @@ def test_with_all_the_context_a_stream_says_what_offline_says(name: str, head: s
 
 @pytest.mark.parametrize(("name", "head"), MODELS)
 def test_chunks_are_the_middles_of_windows(name: str, head: str | None) -> None:
-    model, audio = engine(name, head), speech()
+    model, audio = golden(name, head), speech()
     step = round(model.model.seconds_per_step * model.sample_rate)
     chunk, left, right = (4 * round(s * model.sample_rate / step / 4) for s in (0.32, 1.28, 0.64))
     rc = name == "prompt_hybrid"
@@ -474,7 +474,7 @@ def test_chunks_are_the_middles_of_windows(name: str, head: str | None) -> None:
     ],
 )
 def test_a_crowd_says_what_each_says_alone(name: str, head: str | None) -> None:
-    model = engine(name, head)
+    model = golden(name, head)
     clips = [speech("talk"), speech("phrase"), speech("syllable"), speech("talk")[20_000:]]
     prompts = [prompt_of(model)] * 4
     if model.languages:
