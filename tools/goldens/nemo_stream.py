@@ -43,7 +43,7 @@ def record(
         found: dict[str, Any] = {"cfg": _plain(model.encoder.streaming_cfg)}
         index = model.cfg.model_defaults.prompt_dictionary[prompt] if prompt else None
         for name, clip in clips.items():
-            found[f"offline/{name}"] = _offline(model, clip, index)
+            found[f"offline/{name}"] = offline(model, clip, index)
         for names, pad in GROUPS:
             key = f"{'+'.join(names)}/pad{int(pad)}"
             stream = run(model, [clips[name] for name in names], pad)
@@ -86,7 +86,7 @@ def run(model: Any, clips: Sequence[np.ndarray], pad: bool) -> Stream:
         }
         try:
             encoded, steps, *caches = model.encoder.cache_aware_stream_step(**options)
-        except RuntimeError as error:  # in regular style, once a chunk is shorter than its overlap
+        except RuntimeError as error:  # in regular style, where a chunk is shorter than its overlap
             out.error = str(error).splitlines()[0]
             return out
         out.encodings.append(encoded.numpy())
@@ -139,7 +139,9 @@ def _decoded(stream: Stream) -> dict[str, Any]:
     return found
 
 
-def _offline(model: Any, clip: np.ndarray, prompt: int | None) -> dict[str, Any]:
+@torch.no_grad()
+def offline(model: Any, clip: np.ndarray, prompt: int | None) -> dict[str, Any]:
+    """What each head says of the whole clip: ids and steps, or for CTC the best id of each step."""
     _, _, encoded, lengths = rec.encode(model, [clip], prompt)
     found: dict[str, Any] = {"enc_len": lengths.tolist()}
     if has(model, "rnnt"):
