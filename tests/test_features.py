@@ -185,3 +185,50 @@ def test_windows_are_symmetric(window):
 def test_refusals(options, message):
     with pytest.raises(ConfigError, match=message):
         LogMelConfig(**options)
+
+
+def in_pieces(mel: LogMel, samples: torch.Tensor, hops: list[int]) -> torch.Tensor:
+    """Features of one stream [1, S], so many hops at a time, beginning `ahead` before frame 0."""
+    hop, total = mel.config.hop_length, samples.shape[1]
+    at = mel.ahead - hop
+    before = torch.zeros(1, mel.overlap)
+    lead = torch.nn.functional.pad(samples, (max(0, -at), sum(hops) * hop))
+    offset = max(0, -at)
+    before = torch.cat([before, lead[:, : at + offset]], dim=1)[:, -mel.overlap :]
+    pieces = []
+    for count in hops:
+        window = lead[:, at + offset : at + offset + count * hop]
+        stops = torch.tensor([total - at])
+        piece, before = mel.step(window, before, stops)
+        pieces.append(piece)
+        at += count * hop
+    return torch.cat(pieces, dim=2)
+
+
+@pytest.mark.parametrize("preemphasis", [0.97, None])
+@pytest.mark.parametrize("normalize", [None, ((0.5,) * 80, (2.0,) * 80)])
+@pytest.mark.parametrize("hops", [[1] * 60, [60], [7, 1, 30, 22], [59, 1]])
+def test_steps_are_the_whole(preemphasis, normalize, hops):
+    mel = LogMel(LogMelConfig(preemphasis=preemphasis, normalize=normalize)).eval()
+    for length in (160 * 50 + 37, 160 * 20, 161, 160 * 60):
+        samples, lengths = noise(length)
+        whole, frames = mel(samples, lengths)
+        n = int(frames[0])
+        stepped = in_pieces(mel, samples, hops)
+        assert (stepped[:, :, :n] - whole[:, :, :n]).abs().max() <= 1e-6
+
+
+def test_steps_of_another_geometry():
+    mel = LogMel(replace(TINY, n_fft=15, win_length=11)).eval()
+    samples, lengths = noise(400)
+    whole, frames = mel(samples, lengths)
+    stepped = in_pieces(mel, samples, [1] * int(frames[0]))
+    assert (stepped - whole[:, :, : int(frames[0])]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("options", [{"normalize": "per_feature"}, {"exact_pad": True}])
+def test_steps_need_frames_of_their_own(options):
+    mel = LogMel(replace(LogMelConfig(normalize=None), **options))
+    assert not mel.can_step
+    with pytest.raises(ConfigError, match="whole recording"):
+        mel.step(torch.zeros(1, 160), torch.zeros(1, mel.overlap))
