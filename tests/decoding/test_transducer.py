@@ -100,10 +100,10 @@ def test_chunks_with_the_state_carried_equal_one_call(
             chunk = torch.zeros(3, max(lengths), 1)
             for row in range(3):
                 chunk[row, : lengths[row]] = encodings[row, starts[row] : stops[row]]
-            before = None if state is None else state.prediction.clone()
+            before = None if state is None else restored(state)
             hypotheses, after = _decode(chunk, lengths, networks, durations, max_symbols, state)
-            if state is not None:
-                assert torch.equal(state.prediction, before)  # the old state is still good
+            if state is not None and before is not None:
+                assert_same_state(state, before)  # the old state is still good
             state = after
             parts.append(hypotheses)
         assert state is not None

@@ -176,7 +176,8 @@ def greedy(
     joint, blank_id = networks.joint, networks.blank_id
     start = state or initial_state(networks, encodings)
     bound = MOST_SYMBOLS if networks.max_symbols is None else networks.max_symbols
-    cursor = _Cursor(lengths.cpu().numpy(), start.skip.numpy().copy(), bound)
+    lengths = lengths.cpu()
+    cursor = _Cursor(lengths.numpy(), start.skip.numpy().copy(), bound)
     emitted = _Emitted(blank_id, measure)
     f = joint.project_encodings(encodings)  # [B, T, J]
     g, memory = start.prediction, start.memory
@@ -197,9 +198,8 @@ def greedy(
         emitted.add(who, cursor.time[who], labels, far, scores)
         cursor.emit(who, far)
         g, memory = _advance(networks, g, memory, who, labels)
-    ends = TransducerState(
-        g, memory, torch.from_numpy(cursor.overshoot()), start.steps + lengths.cpu()
-    )
+    skip = torch.from_numpy(cursor.overshoot())
+    ends = TransducerState(g, memory, skip, start.steps + lengths)
     tdt = bool(networks.durations)
     return emitted.hypotheses(start.steps.numpy(), ends.steps.numpy(), tdt), ends
 
@@ -361,13 +361,12 @@ def _first_stop(blank: Bools, moves: Ints) -> Ints:
     On a step that is no blank, or at the first step behind the block that it reaches.
     """
     size = blank.shape[1]
-    hops = np.where(blank, np.maximum(moves, 1), 0)
-    longest = int(hops.max())
+    longest = int(moves.max())
     if longest <= 1:
         first: Ints = np.where(blank.all(axis=1), size, blank.argmin(axis=1))
         return first
     reach = np.tile(np.arange(size + longest), (len(blank), 1))  # [A, K + longest]
-    reach[:, :size] += hops
+    reach[:, :size] += np.where(blank, np.maximum(moves, 1), 0)
     rows = np.arange(len(blank))[:, None]
     for _ in range((size - 1).bit_length()):  # each round doubles the hops taken
         reach = reach[rows, reach]
