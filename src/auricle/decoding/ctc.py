@@ -92,17 +92,19 @@ def greedy(
 
     runs = _joined(_runs(rows, steps, labels, sure), before)
     ends = _end_state(runs, before, lengths.cpu(), blank)
-    borders = np.searchsorted(runs.rows, np.arange(len(logits) + 1))
+    columns = (runs.labels, runs.starts, runs.ends, runs.least, runs.old)
+    ids, first, last, least, old = (column.tolist() for column in columns)
+    borders = np.searchsorted(runs.rows, np.arange(len(logits) + 1)).tolist()
     return [
         Hypothesis(
-            ids=tuple(runs.labels[a:b].tolist()),
-            starts=tuple(runs.starts[a:b].tolist()),
-            ends=tuple(runs.ends[a:b].tolist()),
-            confidences=tuple(runs.least[a:b].tolist()),
+            ids=tuple(ids[a:b]),
+            starts=tuple(first[a:b]),
+            ends=tuple(last[a:b]),
+            confidences=tuple(least[a:b]),
             score=float(score),
             steps=seen,
             head="ctc",
-            continues=bool(runs.old[a:b].any()),
+            continues=any(old[a:b]),
         )
         for a, b, score, seen in zip(
             borders[:-1], borders[1:], scores, ends.steps.tolist(), strict=True
