@@ -24,6 +24,7 @@ BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.
 STAND_INS = {
     "nvidia/parakeet-tdt-0.6b-v2": "parakeet_tdt",
     "nvidia/parakeet-tdt_ctc-110m": "hybrid_tdt_ctc",
+    "nvidia/stt_en_fastconformer_hybrid_large_streaming_multi": "streaming_hybrid",
 }
 
 
@@ -61,14 +62,18 @@ def test_commands_exist(page: Path) -> None:
     """Every `auricle ...` line names a command and options that the program has."""
     for block in blocks(page, "", "console", "sh", "bash"):
         for line in block.splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words[:1] != ["auricle"]:
-                continue
-            command = words[1:3] if words[1] == "models" else words[1:2]
-            usage = CliRunner().invoke(app, [*command, "--help"])
-            assert usage.exit_code == 0, line
-            for option in (word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)):
-                assert re.search(rf"(?<![\w-]){option}\b", usage.output), f"{option} in: {line}"
+            for part in line.removeprefix("$ ").split(" | "):
+                _assert_exists(shlex.split(part, comments=True), line)
+
+
+def _assert_exists(words: list[str], line: str) -> None:
+    if words[:1] != ["auricle"]:
+        return
+    command = words[1:3] if words[1] == "models" else words[1:2]
+    usage = CliRunner().invoke(app, [*command, "--help"])
+    assert usage.exit_code == 0, line
+    for option in (word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)):
+        assert re.search(rf"(?<![\w-]){option}\b", usage.output), f"{option} in: {line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

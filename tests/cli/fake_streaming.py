@@ -132,6 +132,7 @@ class FakeRecognizer:
         self.made: list[FakeStream] = []
         self.pool = FakeStreams(self)
         self.max_delay_ms: float | None = None
+        self.max_batch: int | None = None
         self.on_push = on_push
 
     def load(self, name: str | None = None, **options: Any) -> FakeRecognizer:
@@ -141,8 +142,8 @@ class FakeRecognizer:
     def stream(self, **options: Any) -> FakeStream:
         return self.new_stream(**options)
 
-    def streams(self, *, max_delay_ms: float) -> FakeStreams:
-        self.max_delay_ms = max_delay_ms
+    def streams(self, *, max_delay_ms: float, max_batch: int) -> FakeStreams:
+        self.max_delay_ms, self.max_batch = max_delay_ms, max_batch
         return self.pool
 
     def new_stream(self, **options: Any) -> FakeStream:

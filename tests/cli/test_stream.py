@@ -535,7 +535,7 @@ def test_rows_keep_their_keys_and_order(run: Run, fake: FakeRecognizer, recordin
         assert 0 <= latency["shown_audio"]["median"] < 30
         assert result == {"duration": result["duration"], **row, "pred_text": text}
     assert [row["duration"] for row in written] == [0.5, 0.4, 0.2, 0.5, 0.3]
-    assert fake.pool.most == 2 and fake.max_delay_ms == 0
+    assert (fake.pool.most, fake.max_batch, fake.max_delay_ms) == (2, 2, 0)
     assert [stream.options["lookahead"] for stream in fake.made] == [1] * 5
     assert max(fake.pool.together) == 2
 

@@ -46,18 +46,19 @@ class Backlog:
     """How far a live speaker is ahead of the model: grows with the work, shrinks with the sound."""
 
     def __init__(self, allowed: float) -> None:
-        """Be silent up to `allowed` seconds: a chunk's work comes all at once."""
+        """Be silent up to `allowed` seconds, and in the first ones: a start is slow."""
         self._allowed = allowed
-        self._behind = 0.0
+        self._heard = self._behind = 0.0
         self._told = False
 
     def grows(self, sound: float, work: float) -> bool:
         """Add some seconds of both; True once, when the model is found slower than real time."""
-        self._behind = max(0.0, self._behind + work - sound)
-        if self._told or self._behind <= self._allowed:
+        self._heard += sound
+        if self._told or self._heard < self._allowed:
             return False
-        self._told = True
-        return True
+        self._behind = max(0.0, self._behind + work - sound)
+        self._told = self._behind > self._allowed
+        return self._told
 
 
 class CtrlC:

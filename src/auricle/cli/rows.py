@@ -188,7 +188,7 @@ def _hear(
     """All rows, as they end."""
     pace, backlog = Pace(), Backlog(_PATIENCE)
     blocks = 0
-    with asr.streams(max_delay_ms=0) as pool:
+    with asr.streams(max_delay_ms=0, max_batch=rows.batch) as pool:
         hall = _Hall(asr, pool, sources, options, rows.batch)
         while True:
             yield from hall.join()

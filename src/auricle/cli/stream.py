@@ -57,7 +57,9 @@ def stream(
     ] = None,
     latency_ms: Annotated[
         int | None,
-        typer.Option(help="Of those that the model was trained with; the error lists them."),
+        typer.Option(
+            help="Of those that the model was trained with, which the error lists; others take any."
+        ),
     ] = None,
     lookahead: Annotated[
         str | None,
