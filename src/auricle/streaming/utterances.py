@@ -226,6 +226,7 @@ class Utterances:
             step, stop = self._next_end()
             if step > now or (stop == len(self._tokens) and not closed):
                 break
+            assert stop > self._open, "an utterance ended before its first token"
             finals += self._cut(stop, duration)
         return finals
 
