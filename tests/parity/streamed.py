@@ -92,12 +92,13 @@ class Streamed:
         regular = self.config.att_context_style == "regular"
         if (right == 0 or regular) and factor > 4:
             return 0
+        if self.config.conv_context[1] > 0:
+            return 0  # NeMo 3.0.0 keeps the zeros behind a chunk for the next one's convolution
         sound = -(-frames // factor)  # the next one hears the column behind the last frame
         if not regular:
             return sound // (right + 1) * (right + 1)
         # There every layer looks ahead.
-        ahead = (right + self.config.conv_context[1]) * self.config.n_layers
-        return max(0, sound - ahead)
+        return max(0, sound - right * self.config.n_layers)
 
 
 def collapsed(best: Sequence[int], blank: int) -> Tokens:
