@@ -65,8 +65,21 @@ def test_a_word_seen_before_its_end_was_pushed_waited_for_nothing() -> None:
     clock.now += 1
     meter.pushed(2.0)
     clock.now += 0.25
-    meter.event(_final(("incomprehensible", 1.5)), 2.0)
-    assert _rows(meter.report()) == [("incomprehensible", 0, 250, 0, 500)]
+    meter.event(Partial("incomprehensible", ""), 1.0)
+    clock.now += 0.25
+    meter.event(_final(("incomprehensible", 2.5)), 2.0)
+    assert _rows(meter.report()) == [("incomprehensible", 0, 0, 0, 0)]
+
+
+def test_a_word_appears_when_it_is_whole() -> None:
+    clock = Clock()
+    meter = LatencyMeter(clock)
+    meter.pushed(1.0)
+    for text in ("hel", "hell", "hello", "hello, wor"):
+        clock.now += 1
+        meter.event(Partial(text, ""), 1.0)
+    meter.event(_final(("hello,", 1.0), ("world", 1.0)), 1.0)
+    assert [w.shown for w in meter.report().words] == pytest.approx([3000, 4000])
 
 
 def test_words_that_were_taken_back_appear_again() -> None:
@@ -89,11 +102,11 @@ def test_the_unfinished_word_of_a_cut_keeps_its_time() -> None:
     meter.event(Partial("one tw", "one"), 1.0)
     clock.now += 1
     meter.event(_final(("one", 0.5)), 1.0)
-    meter.event(Partial("tw", ""), 1.0)
-    clock.now += 1
+    meter.event(Partial("two", ""), 1.0)
+    clock.now += 2
     meter.pushed(2.0)
     meter.event(_final(("two", 1.0)), 2.0)
-    assert [(w.shown, w.final) for w in meter.report().words] == [(1000, 2000), (1000, 3000)]
+    assert [(w.shown, w.final) for w in meter.report().words] == [(1000, 2000), (2000, 4000)]
 
 
 def test_words_that_no_partial_confirms_are_forgotten() -> None:
@@ -118,7 +131,7 @@ def test_scripts_without_spaces_count_characters() -> None:
         clock.now += 1
         meter.event(Partial(text, ""), 1.0)
     meter.event(_final(("你好,", 0.2), ("ok", 0.4), ("你", 0.6)), 1.0)
-    assert [w.shown for w in meter.report().words] == pytest.approx([1000, 3000, 3000])
+    assert [w.shown for w in meter.report().words] == pytest.approx([2000, 3000, 3000])
     meter.event(_final(("你", 0.2), ("好", 0.4)), 1.0)
     assert [w.shown for w in meter.report().words[3:]] == pytest.approx([3000, 3000])
 

@@ -1,18 +1,19 @@
 """How long words wait: from the audio that holds them to the screen, and until they are final.
 
-A Partial has no times, so its words are counted: a word appeared when a Partial first reached as
-far. In scripts without spaces characters are counted. Knows streams only by their events.
+A Partial has no times, so its words are counted: a word appeared when it first stood whole in a
+Partial, marks aside. In scripts without spaces characters are counted. Knows streams only by their
+events.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from operator import itemgetter
 from statistics import median
 from typing import Any
@@ -122,14 +123,15 @@ class LatencyMeter:
         self._read = clock()
         self._elapsed = 0.0
         self._pushes: list[tuple[float, float]] = []  # audio pushed up to, and when
-        self._reached: list[tuple[float, float]] = []  # when each unit was shown, at which audio
+        # Each unit that is shown, since when, and at which audio.
+        self._shown: list[tuple[str, tuple[float, float]]] = []
         self._gone = False  # a Final came, and since then no Partial to say what still stands
         self._words: deque[WordLatency] = deque(maxlen=words)
 
     def pushed(self, seconds: float) -> None:
         """The stream's audio has now been pushed up to `seconds`."""
         if self._gone:
-            self._reached.clear()
+            self._shown.clear()
         if self._pushes and seconds <= self._pushes[-1][0]:
             return
         if len(self._pushes) > 1 and seconds < self._pushes[-2][0] + _RESOLUTION:
@@ -143,9 +145,12 @@ class LatencyMeter:
         now = (self._now(), seconds)
         if isinstance(event, Partial):
             self._gone = False
-            count = min(_units(event.text), _UNITS)
-            del self._reached[count:]  # words that were taken back
-            self._reached += [now] * (count - len(self._reached))
+            units = _units(event.text)[:_UNITS]
+            stands = [unit for unit, _ in self._shown]
+            both = enumerate(zip(units, stands, strict=False))
+            least = min(len(units), len(stands))
+            kept = next((i for i, (now_there, there) in both if now_there != there), least)
+            self._shown[kept:] = [(unit, now) for unit in units[kept:]]
         else:
             self._finished(event, now)
 
@@ -154,16 +159,19 @@ class LatencyMeter:
         return LatencyReport(tuple(self._words))
 
     def _finished(self, event: Final, now: tuple[float, float]) -> None:
-        unit = 0
+        at = 0
         for word in event.segment.words:
-            shown = self._reached[unit] if unit < len(self._reached) else now
+            units = _units(word.text)
+            stands = self._shown[at : at + len(units)]
+            as_it_is = [unit for unit, _ in stands] == units
+            shown = max((since for _, since in stands), default=now) if as_it_is else now
             pushed = self._pushed_at(word.end, now[0])
             waits = (shown[0] - pushed, now[0] - pushed, shown[1] - word.end, now[1] - word.end)
             self._words.append(
                 WordLatency(word.text, word.end, *(max(0.0, 1000 * wait) for wait in waits))
             )
-            unit += _units(word.text)
-        del self._reached[:unit]  # words of the next utterance may have been shown with this one
+            at += len(units)
+        del self._shown[:at]  # words of the next utterance may have been shown with this one
         self._gone = True
         del self._pushes[: self._push_of(event.segment.end)]
 
@@ -182,10 +190,17 @@ class LatencyMeter:
         return self._elapsed
 
 
-def _units(text: str) -> int:
-    """Words, and characters of scripts without spaces; those of a text are those of its words."""
-    return sum(
-        not c.isspace()
-        and (before.isspace() or writing.is_unspaced(before) or writing.is_unspaced(c))
-        for before, c in pairwise(" " + text)
-    )
+def _units(text: str) -> list[str]:
+    """Words, and characters of scripts without spaces, without the marks around them.
+
+    Those of a text are those of its words.
+    """
+    parts: list[str] = []
+    before = " "
+    for c in text:
+        if not c.isspace():
+            fresh = before.isspace() or writing.is_unspaced(before) or writing.is_unspaced(c)
+            parts[-1:] = [*parts[-1:], c] if fresh else [parts[-1] + c]
+        before = c
+    bare = [re.sub(r"^\W+|\W+$", "", part) for part in parts]
+    return [part for part in bare if part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ class StreamingModel:
         if not untrained:
             raise ConfigError(f"latency_ms={latency_ms:g} is not one of {self._known()}")
         step = 1000 * self.engine.model.seconds_per_step
+        if not 0 < latency_ms < math.inf:
+            raise ConfigError(f"latency_ms={latency_ms}: it must be above 0")
         steps = round(latency_ms / step)
         default = self.lookaheads[0].context
         found = lookahead(self.engine, (*default[:-1], max(0, steps - 1)))

@@ -79,7 +79,8 @@ class Streams:
     ) -> Stream:
         """A new stream; arguments and errors as in `Recognizer.stream`.
 
-        Its `push` gives no events, `step` does; its `flush` and `finish` give what is left.
+        Its `push` gives no events, `step` does. After `Stream.end`, `step` gives its last words
+        too; `flush` and `finish` do so at once, alone.
         """
         options = StreamOptions(
             latency_ms, lookahead, keep, untrained, endpointing, buffering, language, sample_rate
@@ -110,9 +111,9 @@ class Streams:
             self._prune()
 
     def ready(self) -> bool:
-        """Whether any stream has a chunk ready: whether `step` has work to do."""
+        """Whether `step` has work to do: a chunk is ready, or a stream has ended."""
         with self._lock:
-            return bool(self._find_ready())
+            return bool(self._find_ready()) or any(stream.ended for stream in self._streams)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleep until a chunk is ready, at most `timeout` seconds; whether one is."""
@@ -139,7 +140,7 @@ class Streams:
             with self._lock:
                 ready = self._find_ready()
                 if not ready:
-                    return []
+                    return self._settle()
                 left = min(self._since[stream] for stream in ready) + self._delay - time.monotonic()
                 if left <= 0 or not self._awaited(ready):
                     return self._step(ready)
@@ -166,7 +167,7 @@ class Streams:
         """Whether a stream that is being spoken to has no chunk ready yet."""
         alive = time.monotonic() - STALLED
         others = set(self._streams).difference(ready)
-        return any(stream.pushed_at > alive for stream in others)
+        return any(stream.pushed_at > alive and not stream.ended for stream in others)
 
     def _step(self, ready: list[Stream]) -> list[tuple[Stream, Event]]:
         events: list[tuple[Stream, Event]] = []
@@ -179,9 +180,13 @@ class Streams:
                     events += [(stream, event) for event in stream.take(one)]
         for stream in ready:
             del self._since[stream]
-        return events
+        return events + self._settle()
+
+    def _settle(self) -> list[tuple[Stream, Event]]:
+        """The last words of streams that have ended and have no chunk left."""
+        return [(stream, event) for stream in self._streams for event in stream.settle()]
 
     def _prune(self) -> None:
-        self._streams = [stream for stream in self._streams if not stream.ended]
-        for stream in [stream for stream in self._since if stream.ended]:
+        self._streams = [stream for stream in self._streams if not stream.closed]
+        for stream in [stream for stream in self._since if stream.closed]:
             del self._since[stream]

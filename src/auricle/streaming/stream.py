@@ -104,7 +104,7 @@ class Stream:
         self._pushed = 0  # samples, at the stream's own rate
         self.pushed_at = 0.0  # on the monotonic clock
         self._ended = False
-        self._transcript: Transcript | None = None
+        self._closed: Transcript | None = None  # what was said, once everything has been
         self._slot = stepper.open(prompt=engine.prompt(options.language))
 
     def __repr__(self) -> str:
@@ -151,22 +151,22 @@ class Stream:
         with self._lock:
             return self._run()
 
-    def flush(self) -> list[Event]:
-        """End the stream: its last words, however little audio they have behind them."""
+    def end(self) -> None:
+        """Say that there will be no more audio; `flush`, or `Streams.step`, gives what is left."""
         with self._ears:
             if self._ended:
-                return []
+                return
             if self._resampler is not None:
                 self._hear(self._resampler.finish())
             self._ended = True
+        if self._notify is not None:
+            self._notify()
+
+    def flush(self) -> list[Event]:
+        """End the stream: its last words, however little audio they have behind them."""
+        self.end()
         with self._lock:
-            self.admit()
-            self._stepper.end(self._slot)
-            events = self._run()
-            self._stepper.close(self._slot)
-            events += self._timed(self._utterances.finish(self.seconds))
-            self._transcript = self._utterances.transcript(self.seconds, self._engine.name)
-        return events
+            return self._run()
 
     def finish(self) -> Transcript:
         """End the stream, if `flush` has not, and give everything that was said.
@@ -174,8 +174,8 @@ class Stream:
         With `keep=False` the finals have been handed out and forgotten: the transcript is empty.
         """
         self.flush()
-        assert self._transcript is not None
-        return self._transcript
+        assert self._closed is not None
+        return self._closed
 
     def latency(self) -> LatencyReport:
         """How late words came, and how late they were final."""
@@ -185,10 +185,8 @@ class Stream:
     def abandon(self) -> None:
         """End the stream without its last words; nothing happens to one that is finished."""
         with self._lock, self._ears:
-            if not self._ended:
-                self._ended = True
-                self._stepper.close(self._slot)
-                self._transcript = self._utterances.transcript(self.seconds, self._engine.name)
+            self._ended = True
+            self._close()
 
     def state(self) -> StreamState:
         """Everything that is needed to go on elsewhere, with `Recognizer.stream(state=...)`.
@@ -242,21 +240,39 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """Whether it has been finished."""
+        """Whether there will be no more audio."""
         return self._ended
+
+    @property
+    def closed(self) -> bool:
+        """Whether everything has been said."""
+        return self._closed is not None
 
     def admit(self) -> bool:
         """Hand the stepper what has been pushed; whether a chunk is ready. Needs the lock."""
+        if self._closed is not None:
+            return False
+        ended = self._ended  # before the inbox is read, which nothing enters once it is so
         while self._inbox:
             samples, silences = self._inbox.popleft()
             self._stepper.push(self._slot, samples)
             for silence in silences:
                 self._utterances.silence(silence.start, silence.end)
+        if ended:
+            self._stepper.end(self._slot)
         return self._stepper.ready(self._slot)
 
     def take(self, decoded: Decoded) -> list[Event]:
         """What a chunk that has been decoded means. Needs the lock."""
         return self._timed(self._utterances.add(decoded))
+
+    def settle(self) -> list[Event]:
+        """What there is to say when the last chunk has been decoded. Needs the lock."""
+        if self._closed is not None or not self._ended or self.admit():
+            return []
+        events = self._timed(self._utterances.finish(self.seconds))
+        self._close()
+        return events
 
     def _hear(self, samples: Samples) -> None:
         silences = [] if self._activity is None else self._activity.push(samples)
@@ -267,7 +283,12 @@ class Stream:
         while self.admit():
             (decoded,) = self._stepper.step([self._slot])
             events += self.take(decoded)
-        return events
+        return events + self.settle()
+
+    def _close(self) -> None:
+        if self._closed is None:
+            self._stepper.close(self._slot)
+            self._closed = self._utterances.transcript(self.seconds, self._engine.name)
 
     def _timed(self, events: list[Event]) -> list[Event]:
         with self._ears:
