@@ -29,11 +29,11 @@ class FakeStream:
         self._pooled, self._on_push = pooled, on_push
         self._said = 0
         self._segments: list[Segment] = []
-        self._ended = False
+        self.ended = self.closed = False
         self._meter = LatencyMeter()
 
     def push(self, samples: np.ndarray) -> list[Event]:
-        assert not self._ended
+        assert not self.ended
         if np.isnan(samples).any():
             raise AudioError("the pushed audio: sample 0 is NaN or infinite")
         self._on_push()
@@ -51,11 +51,14 @@ class FakeStream:
                 events.append(self._final(SENTENCE))
         return self._timed(events)
 
+    def end(self) -> None:
+        self.ended = True
+
     def flush(self) -> list[Event]:
-        if self._ended:
+        if self.closed:
             return []
         events = self.run()
-        self._ended = True
+        self.ended = self.closed = True
         if rest := self._said % SENTENCE:
             events += self._timed([self._final(rest)])
         return events
@@ -116,10 +119,10 @@ class FakeStreams:
         found = [(stream, event) for stream in self.open_now for event in stream.run()]
         if found:
             self.together.append(len({id(stream) for stream, _ in found}))
+        for stream in [stream for stream in self.open_now if stream.ended]:
+            found += [(stream, event) for event in stream.flush()]
+            self.open_now.remove(stream)
         return found
-
-    def close(self, stream: FakeStream) -> None:
-        self.open_now.remove(stream)
 
 
 class FakeRecognizer:

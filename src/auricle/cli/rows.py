@@ -107,14 +107,14 @@ class _Line:
         self.place, self.stream = place, stream
         self._samples, self._pushed = samples, 0
 
-    @property
-    def ended(self) -> bool:
-        return self._pushed >= len(self._samples)
-
     def push(self, count: int) -> None:
-        """The next block; the last one is shorter."""
+        """The next block; the last one is shorter, and ends the stream."""
+        if self.stream.ended:
+            return
         self.stream.push(self._samples[self._pushed : self._pushed + count])
         self._pushed += count
+        if self._pushed >= len(self._samples):
+            self.stream.end()
 
     def finish(self) -> Heard:
         return Heard(self.place, self.stream.finish(), self.stream.latency())
@@ -172,10 +172,9 @@ class _Hall:
             line.push(self._block)
         self._pool.step()
         self._blocks += 1
-        for line in [line for line in self._lines if line.ended]:
+        for line in [line for line in self._lines if line.stream.closed]:
             self._lines.remove(line)
             yield line.finish()
-            self._pool.close(line.stream)
 
 
 def _hear(
