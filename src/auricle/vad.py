@@ -10,7 +10,6 @@ Letters in shapes: S samples, W windows.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from auricle.audio.resampling import Resampler, Samples, check_rate
+from auricle.audio import Resampler, ResumableResampler, Samples, check_rate
 from auricle.errors import AudioError, CheckpointError, ConfigError, MissingExtra, first_line
 
 _PACKAGE = "silero-vad"
@@ -32,7 +31,6 @@ _CURE = "voice activity needs the extra 'vad': pip install auricle[vad]"
 _WINDOW = {8_000: 256, 16_000: 512}  # rates of the network, samples per window
 _CONTEXT = {8_000: 32, 16_000: 64}  # samples of the window before, which it sees too
 _RECURRENT = (2, 1, 128)
-_PADDING = 128  # samples at the lower rate that a resampler may look around, with room to spare
 
 _loading = threading.Lock()
 
@@ -170,11 +168,11 @@ class VoiceActivity:
 
     def _new_resampler(
         self, state: Mapping[str, npt.NDArray[Any]] | None = None
-    ) -> _ResumableResampler | None:
+    ) -> ResumableResampler | None:
         if self.sample_rate == self._rate:
             return None
         recent = None if state is None else state["recent"]
-        return _ResumableResampler(self.sample_rate, self._rate, recent)
+        return ResumableResampler(self.sample_rate, self._rate, recent)
 
     def _seconds(self, windows: int) -> float:
         return windows * _WINDOW[self._rate] / self._rate
@@ -220,30 +218,6 @@ class _Network:
             start += self._window
         self.sound = sound[start:].copy()
         return probabilities
-
-
-class _ResumableResampler:
-    """A resampler whose place in the stream can be saved, which libswresample's cannot.
-
-    The last input is kept: pushed through a new resampler, it brings that to the same place, bit
-    by bit. It begins at a multiple of the period after which input and output samples coincide.
-    """
-
-    def __init__(
-        self, source_rate: int, target_rate: int, recent: npt.NDArray[Any] | None = None
-    ) -> None:
-        self._period = source_rate // math.gcd(source_rate, target_rate)
-        self._kept = _PADDING * max(1, math.ceil(source_rate / target_rate))
-        self._resampler = Resampler(source_rate, target_rate)
-        self.recent = np.zeros(0, np.float32) if recent is None else recent.astype(np.float32)
-        self._resampler.push(self.recent)
-
-    def push(self, samples: Samples) -> Samples:
-        """Take float32 [S], give what is ready [S']."""
-        recent = np.concatenate([self.recent, samples])
-        over = max(0, len(recent) - self._kept)
-        self.recent = recent[over // self._period * self._period :].copy()
-        return self._resampler.push(np.ascontiguousarray(samples))
 
 
 def _check(samples: Samples) -> None:

@@ -15,7 +15,16 @@ import pytest
 import torch
 
 import auricle
-from auricle import AudioError, ConfigError, Endpointing, Final, Partial, Recognizer, StreamState
+from auricle import (
+    AudioError,
+    ConfigError,
+    Endpointing,
+    Final,
+    Partial,
+    Recognizer,
+    StreamState,
+    audio,
+)
 from auricle.decoding.times import decode_text, tokens_words_segments
 from auricle.engines.torch import TorchEngine
 from auricle.types import Transcript
@@ -64,19 +73,19 @@ def engine_of(asr: Recognizer) -> TorchEngine:
     return asr._engine
 
 
-def offline(asr: Recognizer, audio: Clip, context: tuple[int, ...]) -> Transcript:
+def offline(asr: Recognizer, heard: Clip, context: tuple[int, ...]) -> Transcript:
     """What one pass over the whole recording says, under the mask of `context`."""
     engine = engine_of(asr)
     number = engine.prompt(None)
     with torch.inference_mode():
         encodings, steps = engine.model.encode(
-            torch.from_numpy(audio)[None],
-            torch.tensor([len(audio)]),
+            torch.from_numpy(heard)[None],
+            torch.tensor([len(heard)]),
             context=context,
             prompt=None if number is None else torch.tensor([number]),
         )
         (hypothesis,), _ = engine.decode(encodings, steps)
-    duration = len(audio) / asr.sample_rate
+    duration = len(heard) / asr.sample_rate
     tokens, words, segments = tokens_words_segments(
         hypothesis, engine.tokenizer, engine.model.seconds_per_step, duration=duration
     )
@@ -84,11 +93,11 @@ def offline(asr: Recognizer, audio: Clip, context: tuple[int, ...]) -> Transcrip
     return Transcript(text, segments, words, tokens, language, duration, asr.model)
 
 
-def cut(audio: Clip, size: Callable[[np.random.Generator], int], seed: int = 0) -> Iterator[Clip]:
+def cut(heard: Clip, size: Callable[[np.random.Generator], int], seed: int = 0) -> Iterator[Clip]:
     generator, at = np.random.default_rng(seed), 0
-    while at < len(audio):
+    while at < len(heard):
         step = size(generator)
-        yield audio[at : at + step]
+        yield heard[at : at + step]
         at += step
 
 
@@ -103,22 +112,22 @@ def assert_same(ours: Transcript, theirs: Transcript) -> None:
         )
 
 
-def check_cuts(asr: Recognizer, audio: Clip, cuts: list[str]) -> int:
-    heard = 0
+def check_cuts(asr: Recognizer, heard: Clip, cuts: list[str]) -> int:
+    tokens = 0
     for lookahead in asr.lookaheads:
-        expected = offline(asr, audio, lookahead.context)
-        heard += len(expected.tokens)
+        expected = offline(asr, heard, lookahead.context)
+        tokens += len(expected.tokens)
         finals = []
         for name in cuts:
             stream = asr.stream(latency_ms=lookahead.latency_ms)
             assert stream.latency_ms == lookahead.latency_ms
-            events = [event for piece in cut(audio, CUTS[name]) for event in stream.push(piece)]
+            events = [event for piece in cut(heard, CUTS[name]) for event in stream.push(piece)]
             events += stream.flush()
             assert_same(stream.finish(), expected)
             finals.append([event for event in events if isinstance(event, Final)])
         for others in finals[1:]:
             assert [f.segment.text for f in others] == [f.segment.text for f in finals[0]]
-    return heard
+    return tokens
 
 
 @pytest.mark.parametrize(("name", "head"), STREAMING)
@@ -131,29 +140,29 @@ def test_any_cuts_give_what_offline_gives_shared(
     shared: Callable[[str], Path], name: str, head: str
 ) -> None:
     path = shared(f"golden/nemo/{name}.nemo")
-    audio = samples(path.parents[1] / "wav" / "beckett.wav").numpy()
-    assert check_cuts(loaded(path, head), audio, ["37 ms", "random"]) > 10
+    heard = samples(path.parents[1] / "wav" / "beckett.wav").numpy()
+    assert check_cuts(loaded(path, head), heard, ["37 ms", "random"]) > 10
 
 
 def test_sample_by_sample() -> None:
-    asr, audio = golden("streaming_hybrid", "rnnt"), clip("phrase")[:12000]
+    asr, heard = golden("streaming_hybrid", "rnnt"), clip("phrase")[:12000]
     stream = asr.stream(lookahead=0)
-    for i in range(len(audio)):
-        stream.push(audio[i : i + 1])
-    assert_same(stream.finish(), offline(asr, audio, (8, 0)))
+    for i in range(len(heard)):
+        stream.push(heard[i : i + 1])
+    assert_same(stream.finish(), offline(asr, heard, (8, 0)))
 
 
 @pytest.mark.parametrize("length", [0, 1, 159, 160, 1279, 1280, 1281, 8 * 1280 + 200])
 def test_short_streams_lose_nothing(length: int) -> None:
-    asr, audio = golden("streaming_hybrid", "rnnt"), clip()[:length]
+    asr, heard = golden("streaming_hybrid", "rnnt"), clip()[:length]
     for lookahead in asr.lookaheads:
         stream = asr.stream(lookahead=lookahead.steps)
-        stream.push(audio)
+        stream.push(heard)
         said = stream.finish()
         if length < 160:
             assert (said.text, said.duration) == ("", length / 16000)
         else:
-            assert_same(said, offline(asr, audio, lookahead.context))
+            assert_same(said, offline(asr, heard, lookahead.context))
 
 
 @pytest.mark.parametrize(
@@ -178,11 +187,11 @@ def test_a_stream_moves_and_goes_on(name: str, head: str) -> None:
 
 
 def test_a_stream_moves_to_another_process(tmp_path: Path) -> None:
-    asr, audio = golden("streaming_hybrid", "rnnt"), clip()
+    asr, heard = golden("streaming_hybrid", "rnnt"), clip()
     stream = asr.stream(lookahead=1)
-    stream.push(audio[:30000])
+    stream.push(heard[:30000])
     (tmp_path / "state").write_bytes(stream.state().to_bytes())
-    np.save(tmp_path / "rest.npy", audio[30000:])
+    np.save(tmp_path / "rest.npy", heard[30000:])
     program = (
         "import sys, numpy, auricle; from pathlib import Path; model, folder = sys.argv[1:];"
         "state = auricle.StreamState.from_bytes(Path(folder, 'state').read_bytes());"
@@ -192,7 +201,7 @@ def test_a_stream_moves_to_another_process(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", program, asr.model, tmp_path], capture_output=True, check=True
     )
-    stream.push(audio[30000:])
+    stream.push(heard[30000:])
     assert run.stdout.decode("utf-8").strip() == stream.finish().text
 
 
@@ -274,24 +283,24 @@ def test_models_that_were_not_trained_to_stream_say_what_they_take() -> None:
     ],
 )
 def test_rubbish_is_refused_and_leaves_the_stream_as_it_was(rubbish: Any) -> None:
-    asr, audio = golden("streaming_hybrid", "rnnt"), clip()
+    asr, heard = golden("streaming_hybrid", "rnnt"), clip()
     stream = asr.stream()
-    stream.push(audio[:20000])
+    stream.push(heard[:20000])
     with pytest.raises(AudioError):
         stream.push(rubbish)
-    stream.push(audio[20000:])
-    assert_same(stream.finish(), offline(asr, audio, (8, 3)))
+    stream.push(heard[20000:])
+    assert_same(stream.finish(), offline(asr, heard, (8, 3)))
 
 
 def test_every_kind_of_samples() -> None:
-    asr, audio = golden("streaming_hybrid", "rnnt"), (clip() * 32767).astype(np.int16)
+    asr, heard = golden("streaming_hybrid", "rnnt"), (clip() * 32767).astype(np.int16)
     said = set()
     for form in (
-        audio,
-        audio.astype(np.int32) * 65536,
-        audio.astype(np.float32) / 32768,
-        audio.astype(np.float64) / 32768,
-        torch.from_numpy(audio),
+        heard,
+        heard.astype(np.int32) * 65536,
+        heard.astype(np.float32) / 32768,
+        heard.astype(np.float64) / 32768,
+        torch.from_numpy(heard),
     ):
         stream = asr.stream()
         stream.push(form)
@@ -301,21 +310,28 @@ def test_every_kind_of_samples() -> None:
 
 def test_another_rate_is_resampled() -> None:
     asr = golden("streaming_hybrid", "rnnt")
-    audio = auricle_audio().resample(clip(), 16000, 44100)
-    whole = auricle_audio().resample(audio, 44100, 16000)
+    heard = audio.resample(clip(), 16000, 44100)
+    whole = audio.resample(heard, 44100, 16000)
     stream = asr.stream(sample_rate=44100)
-    for piece in cut(audio, CUTS["random"]):
+    for piece in cut(heard, CUTS["random"]):
         stream.push(piece)
-    assert stream.seconds == len(audio) / 44100
+    assert stream.seconds == len(heard) / 44100
     assert [t.id for t in stream.finish().tokens] == [
         t.id for t in offline(asr, whole, (8, 3)).tokens
     ]
 
 
-def auricle_audio() -> Any:
-    from auricle import audio
-
-    return audio
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+def test_a_resampled_stream_moves_too(rate: int) -> None:
+    asr = golden("streaming_hybrid", "ctc")
+    heard = audio.resample(clip(), 16000, rate)
+    stayed, moved = (asr.stream(sample_rate=rate) for _ in range(2))
+    for piece in cut(heard, CUTS["random"], seed=4):
+        moved = asr.stream(state=StreamState.from_bytes(moved.state().to_bytes()))
+        assert moved.push(piece) == stayed.push(piece)
+        assert (moved.sample_rate, moved.seconds) == (rate, stayed.seconds)
+    assert moved.flush() == stayed.flush()
+    assert moved.finish() == stayed.finish()
 
 
 def test_after_the_end() -> None:

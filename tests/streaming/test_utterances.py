@@ -570,15 +570,16 @@ def test_half_a_character_is_never_stable() -> None:
     import tokenizers
     from tokenizers import decoders, models
 
-    pieces = ["å¥½ä", "½ł", "å¥½"]  # 好 and the first byte of 你, its other bytes, 好
+    pieces = ["å¥½ä", "½", "ł", "å¥½"]  # 好 and the first byte of 你, its other bytes, 好
     built = tokenizers.Tokenizer(models.BPE({p: i for i, p in enumerate(pieces)}, []))
     built.decoder = decoders.ByteLevel()
     tokenizer = HFTokenizer(built.to_str().encode(), size=len(pieces))
-    whole = _whole([(id, id, id + 1) for id in range(3)], 4)
-    events = _run(tokenizer, _chunks(whole, range(4))).events
+    whole = _whole([(id, id, id + 1) for id in range(4)], 5)
+    events = _run(tokenizer, _chunks(whole, range(5))).events
     _check_promises(events)
     assert _short(events) == [
         ("好\ufffd", ""),
+        ("好\ufffd", "好"),
         ("好你", "好"),
         ("好你好", "好你"),
         "好你好",
@@ -636,6 +637,10 @@ def test_a_silence_that_comes_late_ends_the_utterance_where_it_should_have() -> 
     utterances.silence(2 * STEP, 8 * STEP)
     events += utterances.add(Decoded(_scene([], 12)))
     assert _short(events) == [("we are you", "we are"), "we are", ("you", "")]
+    utterances = Utterances(SCENE, STEP, endpointing)
+    utterances.add(Decoded(_scene([("_we", 0, 1), ("_you", 9, 10)], 10)))
+    utterances.silence(2 * STEP, 8 * STEP)
+    assert _short(utterances.finish(0.8)) == ["we", "you"]
 
 
 def test_silences_without_voice_activity_are_not_kept() -> None:

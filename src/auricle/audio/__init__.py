@@ -7,13 +7,20 @@ start. Knows nothing of features, models or manifests; PyAV is imported where it
 from auricle.audio.containers import AUDIO_SUFFIXES, AudioInfo
 from auricle.audio.cutting import cut_at_silence
 from auricle.audio.reading import SAMPLE_RATE, blocks, from_array, probe, read
-from auricle.audio.resampling import Resampler, Samples, check_rate, resample
+from auricle.audio.resampling import (
+    Resampler,
+    ResumableResampler,
+    Samples,
+    check_rate,
+    resample,
+)
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "SAMPLE_RATE",
     "AudioInfo",
     "Resampler",
+    "ResumableResampler",
     "Samples",
     "blocks",
     "check_rate",

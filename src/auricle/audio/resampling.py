@@ -120,3 +120,32 @@ class Resampler:
             except (av.error.BlockingIOError, av.error.EOFError):
                 break
         return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+
+
+class ResumableResampler:
+    """A `Resampler` whose place in the stream can be saved, which libswresample's cannot.
+
+    `recent` is the last input: pushed through a new resampler, it brings that to the same place,
+    bit by bit. It begins at a multiple of the period after which input and output samples coincide.
+    """
+
+    def __init__(
+        self, source_rate: int, target_rate: int, recent: npt.NDArray[Any] | None = None
+    ) -> None:
+        """Begin, or go on from another's `recent`."""
+        self._resampler = Resampler(source_rate, target_rate)
+        self._period = source_rate // math.gcd(source_rate, target_rate)
+        self._kept = 2 * _TAPS * max(1, math.ceil(source_rate / target_rate))
+        self.recent = np.zeros(0, np.float32) if recent is None else recent.astype(np.float32)
+        self._resampler.push(self.recent)
+
+    def push(self, samples: Samples) -> Samples:
+        """Take float32 [S], give what is ready [S']."""
+        recent = np.concatenate([self.recent, samples])
+        over = max(0, len(recent) - self._kept)
+        self.recent = recent[over // self._period * self._period :].copy()
+        return self._resampler.push(np.ascontiguousarray(samples))
+
+    def finish(self) -> Samples:
+        """Give the rest; nothing can be pushed afterwards."""
+        return self._resampler.finish()

@@ -194,11 +194,8 @@ class Stream:
         The latencies measured so far stay behind.
 
         Raises:
-            ConfigError: The stream has been finished, or it resamples, which has no saved form.
+            ConfigError: The stream has been finished.
         """
-        if self._resampler is not None:
-            rate = self._engine.sample_rate
-            raise ConfigError(f"a stream that resamples cannot be moved: push at {rate} Hz")
         with self._lock, self._ears:
             if self._ended:
                 raise ConfigError("this stream has been finished: there is nothing to go on from")
@@ -211,11 +208,14 @@ class Stream:
                 "cut": {"kind": type(self.cut).__name__, **asdict(self.cut)},
                 "endpointing": asdict(self._endpointing),
                 "keep": self._options.keep,
+                "sample_rate": self.sample_rate,
                 "pushed": self._pushed,
                 "utterances": self._utterances.state(),
             }
             tensors = {f"stepper.{k}": v for k, v in self._stepper.state(self._slot).items()}
             tensors |= {f"activity.{k}": torch.from_numpy(v) for k, v in activity.items()}
+            if self._resampler is not None:
+                tensors["resampler.recent"] = torch.from_numpy(self._resampler.recent)
         return StreamState(facts, {name: tensor.clone() for name, tensor in tensors.items()})
 
     def restore(self, state: StreamState) -> None:
@@ -224,6 +224,9 @@ class Stream:
         with self._lock:
             self._stepper.close(self._slot)
             self._slot = self._stepper.open(named)
+        if self._resampler is not None:
+            recent = state.tensors["resampler.recent"].numpy()
+            self._resampler = self._new_resampler(recent)
         self._utterances.restore(state.facts["utterances"])
         self._pushed = state.facts["pushed"]
         self._meter.pushed(self.seconds)
@@ -296,10 +299,10 @@ class Stream:
                 self._meter.event(event, self.seconds)
         return events
 
-    def _new_resampler(self) -> audio.Resampler | None:
+    def _new_resampler(self, recent: Samples | None = None) -> audio.ResumableResampler | None:
         if self.sample_rate == self._engine.sample_rate:
             return None
-        return audio.Resampler(self.sample_rate, self._engine.sample_rate)
+        return audio.ResumableResampler(self.sample_rate, self._engine.sample_rate, recent)
 
     def _new_activity(self) -> VoiceActivity | None:
         ending = self._endpointing
@@ -331,7 +334,11 @@ def chosen(
         )
     cut = dict(facts["cut"])
     kind = cut.pop("kind")
-    options = StreamOptions(keep=facts["keep"], endpointing=Endpointing(**facts["endpointing"]))
+    options = StreamOptions(
+        keep=facts["keep"],
+        endpointing=Endpointing(**facts["endpointing"]),
+        sample_rate=facts["sample_rate"],
+    )
     if kind == "Buffering":
         return options, Buffering(**cut)
     return options, Lookahead(tuple(cut["context"]), cut["latency_ms"])

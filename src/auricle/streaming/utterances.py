@@ -261,12 +261,13 @@ class Utterances:
     def _cut(self, stop: int, duration: float | None = None) -> list[Final]:
         """End the utterance before token `stop`; one without words leaves no trace."""
         segment, language = self._segment(self._tokens[self._open : stop], duration)
-        self._open = self._promised = stop
-        self._word = max(self._word, stop)
-        self._changed = True
         if not self._keep:
             del self._tokens[:stop]
-            self._open, self._word, self._promised = 0, self._word - stop, 0
+            stop = 0
+        # No cut lies before the last word: nothing but a late silence asks for one, and that word
+        # was then shown as the first that is not stable.
+        self._open = self._word = self._promised = stop
+        self._changed = True
         if segment is None:
             return []
         self._shown = ("", "")
