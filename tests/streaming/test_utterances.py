@@ -586,6 +586,20 @@ def test_half_a_character_is_never_stable() -> None:
     ]
 
 
+def test_stable_begins_the_text_even_where_a_decoder_rewrites_it() -> None:
+    import tokenizers
+    from tokenizers import decoders, models
+
+    built = tokenizers.Tokenizer(models.BPE({"do": 0, f"{SPACE}not": 1, f"{SPACE}go": 2}, []))
+    steps = [decoders.Metaspace(), decoders.Fuse(), decoders.Replace("do not", "Don't")]
+    built.decoder = decoders.Sequence(steps)
+    tokenizer = HFTokenizer(built.to_str().encode(), size=3)
+    whole = _whole([(id, id, id + 1) for id in range(3)], 4)
+    run = _run(tokenizer, _chunks(whole, range(4)))
+    _check_promises(run.events)
+    assert _short(run.events) == [("do", ""), ("Don't", ""), ("Don't go", "Don't"), "Don't go"]
+
+
 def test_tentative_words_are_shown_but_never_stable() -> None:
     utterances = Utterances(SCENE, STEP, Endpointing())
     are, you = _ids(SCENE, f"{SPACE}are", f"{SPACE}you")
