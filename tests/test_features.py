@@ -232,3 +232,12 @@ def test_steps_need_frames_of_their_own(options):
     assert not mel.can_step
     with pytest.raises(ConfigError, match="whole recording"):
         mel.step(torch.zeros(1, 160), torch.zeros(1, mel.overlap))
+
+
+@pytest.mark.parametrize("normalize", ["per_feature", "all_features"])
+def test_digital_silence_is_the_same_whatever_the_padding(normalize):
+    mel = LogMel(LogMelConfig(normalize=normalize)).eval()
+    samples = torch.zeros(2, 16000 * 30)
+    alone, _ = mel(samples[:1, :16000], torch.tensor([16000]))
+    padded, _ = mel(samples, torch.tensor([16000, 16000 * 30]))
+    assert (padded[0, :, : alone.shape[2]] - alone[0]).abs().max() <= 0.02

@@ -254,6 +254,8 @@ def _normalised(x: Tensor, valid: Tensor, kind: Normalisation) -> Tensor:
     count = valid.sum(1)[:, None, None] * (1 if kind == "per_feature" else x.shape[1])
     mean = x.where(seen, 0.0).sum(dims, keepdim=True) / count
     centred = (x - mean).where(seen, 0.0)
+    # Once more, for what rounding left: over a deviation of nearly nothing it would be everything.
+    centred = (centred - centred.sum(dims, keepdim=True) / count).where(seen, 0.0)
     deviation = (centred.square().sum(dims, keepdim=True) / (count - 1.0)).sqrt()
     return centred / (deviation.nan_to_num(0.0) + 1e-5)  # one frame alone has no deviation
 
