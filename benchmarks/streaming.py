@@ -3,7 +3,7 @@
     python benchmarks/streaming.py --reference-python .venv-parity/bin/python
 
 A cache-aware FastConformer RNNT of 115 M parameters with random weights, fp32, one thread on one
-core. Each engine lives in its own process; rounds take turns on streams whose caches are full, so
+core. Each engine lives in its own process; rounds take turns on streams that are warm, so
 that a change in the machine's load meets both. Auricle goes through its public pool, from samples
 to events; NeMo is timed in `conformer_stream_step` alone, its mel spectra computed beforehand.
 Prints a Markdown table.
@@ -36,8 +36,8 @@ class Measured:
     """What one engine did with one number of streams at one lookahead."""
 
     rounds: list[list[float]] = field(default_factory=list)  # milliseconds of each step
-    ids: list[list[int]] = field(default_factory=list)  # of each stream
-    seconds: float = 0.0  # of audio in each stream
+    tokens: list[list[list[int]]] = field(default_factory=list)  # of each stream: step and id
+    rate: float = 0.0  # tokens a second of a stream
 
     @property
     def steps(self) -> list[float]:
@@ -49,17 +49,18 @@ def main() -> None:
     arguments = _arguments()
     folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    clips = make_clips(folder)
     model = folder / "streaming_rnnt.nemo"
     if not model.exists():
-        command = [arguments.reference_python, HERE / "streaming_models.py", folder]
+        command = [arguments.reference_python, HERE / "streaming_models.py", folder, clips]
         subprocess.run(command, check=True, env=environment(os.cpu_count() or 1))
-    details = [model, make_clips(folder), arguments.core]
+    details = [model, clips, arguments.core]
     script = HERE / "streaming_worker.py"
     workers = [start(engine, script, details, arguments) for engine in arguments.engines]
     print(heading(workers, arguments))
     print(
         "\n| chunk | streams at once | engine | ms a step, median | p95 | "
-        "streams that one core carries | times NeMo | tokens a second | tokens as Auricle's |"
+        "streams that one core carries | times NeMo | tokens a second | tokens and steps as Auricle's |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for lookahead in arguments.lookaheads:
@@ -87,24 +88,23 @@ def measure(
             found[worker.engine].rounds.append(_ask(worker, do="step", count=steps)["ms"])
     for worker in workers:
         heard = _ask(worker, do="finish")
-        found[worker.engine].ids, found[worker.engine].seconds = heard["ids"], heard["seconds"]
+        found[worker.engine].tokens, found[worker.engine].rate = heard["tokens"], heard["rate"]
     return found
 
 
 def rows(found: dict[str, Measured], lookahead: int, batch: int) -> str:
     """One row of the table for each engine."""
     chunk_ms = STEP_MS * (lookahead + 1)
-    expected = next(iter(found.values())).ids
+    expected = next(iter(found.values())).tokens
     lines = []
     for engine, measured in found.items():
         median = statistics.median(measured.steps)
         p95 = statistics.quantiles(measured.steps, n=20)[-1]
-        equal = sum(map(operator.eq, expected, measured.ids))
-        tokens = sum(map(len, measured.ids)) / batch / measured.seconds
+        equal = sum(map(operator.eq, expected, measured.tokens))
         lines.append(
             f"| {chunk_ms} ms | {batch} | {engine} | {median:.1f} | {p95:.1f} "
             f"| {chunk_ms * batch / median:.1f} | {_times_nemo(measured, found)} "
-            f"| {tokens:.1f} | {equal} of {batch} |"
+            f"| {measured.rate:.1f} | {equal} of {batch} |"
         )
     return "\n".join(lines)
 

@@ -21,14 +21,18 @@ from typing import Any, Protocol
 from speed_worker import answer, memory, open_answers
 
 RATE, FRAME, FACTOR = 16000, 160, 8
-LEFT = 70  # encoder frames that a stream remembers
+STEP_SECONDS = FRAME * FACTOR / RATE
+LEFT = 70  # encoder steps that a layer remembers
+WARM = 150  # encoder steps until all layers' memories are full and tokens come at a steady rate
 APART = 77777  # samples by which each stream's audio begins later than the one before
+
+Tokens = list[tuple[int, int]]  # encoder step and id
 
 
 class Session(Protocol):
     """Some streams that go on together, a chunk at a time."""
 
-    seconds: float  # of audio that each has heard
+    steps: int  # chunks that each stream has had
 
     def begin(self) -> None:
         """Open the streams; audio was prepared before."""
@@ -36,8 +40,8 @@ class Session(Protocol):
     def step(self) -> float:
         """One chunk of each stream to text; gives the seconds it took."""
 
-    def finish(self) -> list[list[int]]:
-        """The token ids of each stream, of all steps made."""
+    def finish(self) -> list[Tokens]:
+        """What each stream has said in the chunks that it was given."""
 
 
 class AuricleSession:
@@ -62,16 +66,14 @@ class AuricleSession:
         self.steps += 1
         return time.perf_counter() - begun
 
-    @property
-    def seconds(self) -> float:
-        """Of audio that each stream has heard."""
-        return self.steps * self.chunk / RATE
-
-    def finish(self) -> list[list[int]]:
-        """The token ids of each stream."""
-        ends = [stream.finish().tokens for stream in self.streams]
-        heard = self.seconds - 1e-3  # what flushing adds NeMo was not asked for
-        return [[token.id for token in tokens if token.start < heard] for tokens in ends]
+    def finish(self) -> list[Tokens]:
+        """The tokens of each stream, without those that flushing adds."""
+        heard = self.steps * (self.lookahead + 1)
+        spoken = [
+            [(round(token.start / STEP_SECONDS), token.id) for token in stream.finish().tokens]
+            for stream in self.streams
+        ]
+        return [[(step, id) for step, id in tokens if step < heard] for tokens in spoken]
 
 
 class NemoSession:
@@ -80,8 +82,7 @@ class NemoSession:
     def __init__(self, asr: Any, lookahead: int, audio: Any) -> None:
         from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer
 
-        self.asr, self.batch = asr, len(audio)
-        self.chunk, self.steps = _chunk(lookahead), 0
+        self.asr, self.batch, self.steps = asr, len(audio), 0
         asr.encoder.set_default_att_context_size([LEFT, lookahead])
         self.buffer = CacheAwareStreamingAudioBuffer(asr, online_normalization=False)
         for clip in audio:
@@ -115,15 +116,11 @@ class NemoSession:
         self.steps += 1
         return time.perf_counter() - begun
 
-    @property
-    def seconds(self) -> float:
-        """Of audio that each stream has heard."""
-        return self.steps * self.chunk / RATE
-
-    def finish(self) -> list[list[int]]:
-        """The token ids of each stream."""
+    def finish(self) -> list[Tokens]:
+        """The tokens of each stream."""
         assert self.hypotheses is not None
-        return [[int(id) for id in hyp.y_sequence] for hyp in self.hypotheses]
+        pairs = [zip(h.timestamp, h.y_sequence, strict=True) for h in self.hypotheses]
+        return [[(int(step), int(id)) for step, id in stream] for stream in pairs]
 
 
 class Worker:
@@ -134,7 +131,8 @@ class Worker:
         self._open: Session
 
     def open(self, lookahead: int, batch: int, steps: int) -> dict[str, Any]:
-        """Open `batch` streams, to be stepped up to `steps` times after their caches are full."""
+        """Open `batch` streams, to be stepped up to `steps` times after they are warm."""
+        self._lookahead = lookahead
         self._open = self._prepared(lookahead, batch, steps)
         self._warm_up(self._open, lookahead)
         return {}
@@ -144,11 +142,15 @@ class Worker:
         return {"ms": [1000 * self._open.step() for _ in range(count)]}
 
     def finish(self) -> dict[str, Any]:
-        """What each stream has said in how many seconds."""
-        ids, seconds = self._open.finish(), self._open.seconds
+        """What each stream has said, and how many tokens a second while it was timed."""
+        first, steps = _warm_steps(self._lookahead), self._open.steps
+        tokens = self._open.finish()
         del self._open
         gc.collect()
-        return {"ids": ids, "seconds": seconds}
+        size = self._lookahead + 1
+        timed = sum(step >= first * size for stream in tokens for step, _ in stream)
+        seconds = (steps - first) * size * STEP_SECONDS
+        return {"tokens": tokens, "rate": timed / len(tokens) / seconds}
 
     def memory(self, lookahead: int, streams: int, batch: int) -> dict[str, Any]:
         """Megabytes that stay for each of `streams` more streams, stepped `batch` at a time."""
@@ -233,8 +235,8 @@ def _chunk(lookahead: int) -> int:
 
 
 def _warm_steps(lookahead: int) -> int:
-    """Steps until the caches are full, and one more."""
-    return -(-LEFT // (lookahead + 1)) + 1
+    """Chunks until streams are warm."""
+    return -(-WARM // (lookahead + 1))
 
 
 if __name__ == "__main__":

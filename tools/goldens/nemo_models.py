@@ -231,9 +231,13 @@ def enliven(model: Any, clips: Sequence[np.ndarray], prompt: int | None = None) 
 
     Untouched, a random encoder differs little from frame to frame, and one token wins everywhere.
     """
-    encodings = torch.cat(
-        [encode(model, [clip], prompt)[2][0] for clip in clips], dim=1
-    ).T  # [N, D]
+    encodings = [encode(model, [clip], prompt)[2][0] for clip in clips]
+    enliven_heads(model, torch.cat(encodings, dim=1).T)
+
+
+@torch.no_grad()
+def enliven_heads(model: Any, encodings: torch.Tensor) -> None:
+    """`enliven`, for encodings [N, D] like those that the heads will see."""
     for head in (getattr(model, "ctc_decoder", None), getattr(model, "decoder", None)):
         if hasattr(head, "decoder_layers"):
             _whiten(head.decoder_layers[0], encodings, 2.5)
