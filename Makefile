@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check setup bench parity wer clean
+.PHONY: demo test check setup bench bench-streaming parity wer clean
 
 demo:  ## transcribe the shipped speech with the embedded model
 	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline
@@ -25,6 +25,9 @@ parity: parity-env  ## live comparison with NeMo and transformers (2 GB of packa
 
 bench: setup parity-env  ## speed, memory and start-up beside NeMo and transformers
 	$(BIN)/python benchmarks/speed.py --reference-python .venv-parity/bin/python
+
+bench-streaming: setup parity-env  ## streams that one core carries, beside NeMo
+	$(BIN)/python benchmarks/streaming.py --reference-python .venv-parity/bin/python
 
 .PHONY: parity-env
 parity-env:
