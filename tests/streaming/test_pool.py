@@ -246,6 +246,19 @@ def test_bad_audio_hurts_nobody_else() -> None:
         assert_same(good.finish(), alone(asr, clip())[1])
 
 
+def test_a_buffer_may_be_used_again_once_it_is_pushed() -> None:
+    asr, voice = golden("streaming_hybrid", "rnnt"), clip()
+    buffer = np.empty(16000, np.float32)
+    with asr.streams(max_delay_ms=0) as pool:
+        stream = pool.open()
+        for i in range(0, len(voice), len(buffer)):
+            piece = voice[i : i + len(buffer)]
+            buffer[: len(piece)] = piece
+            stream.push(buffer[: len(piece)])
+        buffer[:] = 0
+        assert_same(stream.finish(), alone(asr, voice)[1])
+
+
 def test_a_slot_is_new_for_the_next_stream() -> None:
     asr = golden("streaming_hybrid", "rnnt")
     expected = alone(asr, clip())[1]

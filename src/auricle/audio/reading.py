@@ -245,6 +245,8 @@ def _read_array(array: npt.NDArray[Any], source_rate: int | None, wanted: _Wante
 def from_array(array: npt.NDArray[Any], name: str = "the array") -> Samples:
     """Mono sound [S] of int16, int32, float32 or float64 as float32; none at all is allowed.
 
+    What is float32 already is not copied.
+
     Raises:
         AudioError: Another type or shape, or a sample that is no finite number.
     """

@@ -137,7 +137,8 @@ class Stream:
         """
         if isinstance(samples, Tensor):
             samples = samples.detach().cpu().numpy()
-        heard = audio.from_array(np.asarray(samples), "the pushed audio")
+        # Copied: the caller may fill its buffer again before the audio is decoded.
+        heard = audio.from_array(np.asarray(samples), "the pushed audio").copy()
         with self._ears:
             if self._ended:
                 raise ConfigError("this stream has been finished: open a new one for more audio")
