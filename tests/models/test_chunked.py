@@ -221,6 +221,21 @@ def test_selecting_copies() -> None:
     assert state.entered.tolist() == [encoder.chunking.steps] * 2
 
 
+def test_selecting_on_another_device() -> None:
+    """The counts are the host's, whatever the device of the rest; `meta` stands for a GPU."""
+    encoder = ChunkedEncoder(
+        encoder_of(model(GOLDEN / "nemo" / "streaming_hybrid.nemo", fast=False))
+    )
+    state = encoder.initial_state(3)
+    state.entered[:] = [5, 6, 7]
+    there = EncoderState(
+        tuple(t.to("meta") for t in state.subsampling), (), state.entered, state.frames
+    )
+    picked = there.select([2, 0])
+    assert picked.entered.tolist() == [7, 5]
+    assert [t.device.type for t in picked.subsampling] == ["meta"] * len(state.subsampling)
+
+
 def config(**changes: Any) -> ConformerConfig:
     known = load(GOLDEN / "nemo" / "streaming_hybrid.nemo").config.encoder
     assert isinstance(known, ConformerConfig)

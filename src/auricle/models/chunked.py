@@ -100,9 +100,8 @@ class EncoderState:
 
     def select(self, rows: Sequence[int]) -> Self:
         """A copy of some streams' memory."""
-        picked = torch.tensor(rows, device=self.subsampling[0].device)
-        tensors = {name: tensor[picked] for name, tensor in self.tensors().items()}
-        return self.from_tensors(tensors)
+        picked = list(rows)  # for tensors of both devices: the counts stay on the host
+        return self.from_tensors({name: t[picked] for name, t in self.tensors().items()})
 
     def put(self, rows: Sequence[int], part: Self) -> None:
         """Write the streams of `part`, of whatever device and precision, on `rows`."""

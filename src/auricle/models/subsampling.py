@@ -107,11 +107,6 @@ class ConvSubsampling(nn.Module):
             x = self._convolve_in_pieces(x, lengths.tolist(), steps)
         return (x if self.out is None else self.out(x)), self.out_length(lengths)
 
-    @property
-    def can_step(self) -> bool:
-        """Whether a step hangs on no frame behind its own."""
-        return self.causal and not self.flat
-
     def memory(self, streams: int, like: Tensor) -> tuple[Tensor, ...]:
         """What each halving remembers before S streams begin: one frame of zeros, [S, 1, F, C]."""
         halving = [layer for layer in self.conv if _halves(layer)]
