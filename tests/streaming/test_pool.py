@@ -246,6 +246,43 @@ def test_bad_audio_hurts_nobody_else() -> None:
         assert_same(good.finish(), alone(asr, clip())[1])
 
 
+def test_a_batch_that_fails_takes_nobody_else_along() -> None:
+    """Whose batch was decoded before it loses no event, whose comes after no turn."""
+    asr = golden("streaming_hybrid", "rnnt")
+    heard: dict[Stream, list[Event]] = {}
+    with asr.streams(max_delay_ms=0) as pool:
+        before, failing, after = (pool.open(lookahead=r, endpointing=ENDING) for r in (3, 1, 0))
+        for stream in (before, failing, after):
+            stream.push(clip())
+            stream.end()
+        stepper: Any = pool._steppers[failing.cut]
+        step, failures = stepper.step, 0
+
+        def broken(slots: Any) -> list[Decoded]:
+            step(slots)
+            raise MemoryError("no room")
+
+        stepper.step = broken
+        while pool.ready():
+            try:
+                said = pool.step()
+            except MemoryError:
+                failures += 1
+                continue
+            for stream, event in said:
+                heard.setdefault(stream, []).append(event)
+        assert failures == 1
+        assert failing.closed
+        for stream, lookahead in ((before, 3), (after, 0)):
+            expected = asr.stream(lookahead=lookahead, endpointing=ENDING)
+            events = expected.push(clip()) + expected.flush()
+            assert heard[stream] == events
+        stepper.step = step
+        again = pool.open(lookahead=1)  # its slot is as new
+        again.push(clip())
+        assert_same(again.finish(), alone(asr, clip(), lookahead=1)[1])
+
+
 def test_a_buffer_may_be_used_again_once_it_is_pushed() -> None:
     asr, voice = golden("streaming_hybrid", "rnnt"), clip()
     buffer = np.empty(16000, np.float32)
@@ -287,6 +324,17 @@ def test_a_closed_pool() -> None:
     with pytest.raises(ConfigError, match="finished"):
         stream.push(clip())
     assert stream.finish().duration == len(clip()) / 16000
+    assert not pool.wait()
+
+
+def test_who_waits_is_told_that_the_pool_closes() -> None:
+    with golden("streaming_hybrid", "rnnt").streams() as pool:
+        pool.open()
+        found: list[bool] = []
+        waiting = threading.Thread(target=lambda: found.append(pool.wait(60)))
+        waiting.start()
+    waiting.join(10)
+    assert found == [False]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ class Streams:
         self._told = 0  # times
         self._steppers: dict[Cut, Stepper] = {}
         self._streams: list[Stream] = []
-        self._since: dict[Stream, float] = {}  # when the chunk that is ready was pushed
+        self._since: dict[Stream, float] = {}  # when a chunk that is ready was pushed
+        self._said: list[tuple[Stream, Event]] = []  # what `step` has not handed out yet
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -58,6 +59,7 @@ class Streams:
             for stream in self._streams:
                 stream.abandon()
             self._prune()
+        self._tell()
 
     def __len__(self) -> int:
         with self._lock:
@@ -109,20 +111,28 @@ class Streams:
         with self._lock:
             stream.abandon()
             self._prune()
+        self._tell()
 
     def ready(self) -> bool:
         """Whether `step` has work to do: a chunk is ready, or a stream has ended."""
         with self._lock:
-            return bool(self._find_ready()) or any(stream.ended for stream in self._streams)
+            if self._find_ready() or self._said:
+                return True
+            return any(stream.ended for stream in self._streams)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Sleep until a chunk is ready, at most `timeout` seconds; whether one is."""
+        """Sleep until `step` has work to do, at most `timeout` seconds; whether it has.
+
+        Returns at once when the streams have been closed.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._news:
                 seen = self._told
             if self.ready():
                 return True
+            if self._closed:
+                return False
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 return False
@@ -133,6 +143,9 @@ class Streams:
 
         Waits no longer than `max_delay_ms` from when the first of them was ready for others that
         are being spoken to; returns at once when none is. Call it in a loop, with `wait` between.
+
+        A batch that fails raises what it failed with, and its streams are abandoned: their memory
+        is half written. The others go on, and the next call gives what they have said.
         """
         while True:
             with self._news:
@@ -170,21 +183,29 @@ class Streams:
         return any(stream.pushed_at > alive and not stream.ended for stream in others)
 
     def _step(self, ready: list[Stream]) -> list[tuple[Stream, Event]]:
-        events: list[tuple[Stream, Event]] = []
         for cut, stepper in self._steppers.items():
             mine = [stream for stream in ready if stream.cut == cut]
             for first in range(0, len(mine), self._max_batch):
-                batch = mine[first : first + self._max_batch]
-                decoded = stepper.step([stream.slot for stream in batch])
-                for stream, one in zip(batch, decoded, strict=True):
-                    events += [(stream, event) for event in stream.take(one)]
-        for stream in ready:
+                self._step_batch(stepper, mine[first : first + self._max_batch])
+        return self._settle()
+
+    def _step_batch(self, stepper: Stepper, batch: list[Stream]) -> None:
+        try:
+            decoded = stepper.step([stream.slot for stream in batch])
+        except BaseException:
+            for stream in batch:
+                stream.abandon()
+            raise
+        for stream, one in zip(batch, decoded, strict=True):
             del self._since[stream]
-        return events + self._settle()
+            self._said += [(stream, event) for event in stream.take(one)]
 
     def _settle(self) -> list[tuple[Stream, Event]]:
-        """The last words of streams that have ended and have no chunk left."""
-        return [(stream, event) for stream in self._streams for event in stream.settle()]
+        """What is new, with the last words of streams that have ended and have no chunk left."""
+        for stream in self._streams:
+            self._said += [(stream, event) for event in stream.settle()]
+        said, self._said = self._said, []
+        return said
 
     def _prune(self) -> None:
         self._streams = [stream for stream in self._streams if not stream.closed]
