@@ -196,10 +196,7 @@ class Recognizer:
         )
         model = self._streaming
         options, cut = chosen(model, options, state)
-        stream = Stream(model, model.stepper(cut), options, cut)
-        if state is not None:
-            stream.restore(state)
-        return stream
+        return Stream(model, model.stepper(cut), options, cut, state=state)
 
     def streams(self, *, max_delay_ms: float = 20.0, max_batch: int = 64) -> Streams:
         """Many speakers at once: a pool whose streams are stepped together, in batches.

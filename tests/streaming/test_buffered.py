@@ -115,9 +115,6 @@ class Ruler:
             CountingPredictor(VOCABULARY), joint, VOCABULARY, durations, 5
         )
 
-    def prompt(self, language: str | None) -> None:
-        return None
-
     def encode(
         self, samples: Tensor, lengths: Tensor, *, prompt: Any = None, context: Any = None
     ) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from auricle import (
     Recognizer,
     StreamState,
     audio,
+    checkpoints,
 )
 from auricle.decoding.times import decode_text, tokens_words_segments
 from auricle.engines.torch import TorchEngine
@@ -184,6 +186,30 @@ def test_a_stream_moves_and_goes_on(name: str, head: str) -> None:
             assert moved.seconds == stayed.seconds
         assert moved.flush() == stayed.flush()
         assert moved.finish() == stayed.finish()
+
+
+@pytest.mark.parametrize("name", ["prompt_rnnt", "prompt_hybrid"])
+def test_a_stream_moves_in_its_language(name: str) -> None:
+    """Of a model, by its cache or by windows, whose default is no language that it knows."""
+    checkpoint = checkpoints.load(GOLDEN / "nemo" / f"{name}.nemo")
+    config = checkpoint.config
+    assert config.prompt is not None
+    prompt = replace(config.prompt, default_language="xx")
+    changed = replace(checkpoint, config=replace(config, prompt=prompt))
+    asr = Recognizer(TorchEngine(changed, device="cpu", head="rnnt"))
+    with pytest.raises(ConfigError, match="does not know the language 'xx'"):
+        asr.stream()
+    said = set()
+    for language in ("es-ES", "en-US"):
+        stayed, moved = (asr.stream(language=language) for _ in range(2))
+        moved.push(clip()[:20000])
+        moved = asr.stream(state=moved.state())
+        moved.push(clip()[20000:])
+        stayed.push(clip())
+        transcript = stayed.finish()
+        assert_same(moved.finish(), transcript)
+        said.add(tuple(token.id for token in transcript.tokens))
+    assert len(said) == 2
 
 
 def test_a_stream_moves_to_another_process(tmp_path: Path) -> None:

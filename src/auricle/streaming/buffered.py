@@ -25,14 +25,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from auricle.decoding import Greedy
 from auricle.engines.torch import TorchEngine
 from auricle.errors import ConfigError
 from auricle.models.asr import ASR
 from auricle.models.conformer import ConformerConfig
-from auricle.streaming.stepping import Decoded, SampleBuffer
-
-_DECODER = "decoder."  # before the names of a saved stream's decoder
+from auricle.streaming.stepping import Decoded, SampleBuffer, free_slot, prefixed, under
 
 # Zeros alone, as a muted microphone sends, say nothing, but would rule the window's normalisation:
 # ten seconds of them before two of speech move its features by 1.9 standard deviations. So where
@@ -93,16 +90,9 @@ class BufferedStepper:
     Each stream gives the same tokens however its audio is cut, alone or in a crowd.
     """
 
-    def __init__(
-        self,
-        engine: TorchEngine,
-        buffering: Buffering = Buffering(),
-        *,
-        decode: Greedy = Greedy(),
-    ) -> None:
+    def __init__(self, engine: TorchEngine, buffering: Buffering = Buffering()) -> None:
         """Share `engine`, which holds nothing of any stream."""
         self._engine = engine
-        self._decode = decode
         self._grid = _Grid.of(engine.model, buffering)
         self._streams: dict[int, _Stream] = {}
         self._decoders = engine.initial_state(1)
@@ -124,18 +114,17 @@ class BufferedStepper:
 
         Args:
             state: What `state` gave, of this model and buffering; it knows its prompt.
-            prompt: The number of the language, for models with a prompt; None is the default's.
+            prompt: The number of the language, for models with a prompt.
 
         Raises:
-            ConfigError: The state is of another buffering, or the model has no default language.
+            ConfigError: The state is of another buffering.
         """
         if state is None:
-            chosen = self._engine.prompt(None) if prompt is None else prompt
-            stream, decoder = _Stream(SampleBuffer(), chosen), self._engine.initial_state(1)
+            stream, decoder = _Stream(SampleBuffer(), prompt), self._engine.initial_state(1)
         else:
             stream = self._grid.restored(state)
-            decoder = self._decoders.from_tensors(_decoder_tensors(state))
-        slot = next(i for i in range(len(self._streams) + 1) if i not in self._streams)
+            decoder = self._decoders.from_tensors(under("decoder.", state))
+        slot = free_slot(self._streams)
         if slot == self._rows:
             self._decoders = self._engine.initial_state(2 * slot).put(range(slot), self._decoders)
             self._rows = 2 * slot
@@ -180,8 +169,8 @@ class BufferedStepper:
         chunk = _cut(encodings, firsts, [stream.kept for stream in streams], seams)
         ahead = _cut(encodings, firsts, seams, stops)
         state = self._decoders.select(slots)
-        hypotheses, state = self._engine.decode(*chunk, self._decode, state=state)
-        guesses, _ = self._engine.decode(*ahead, self._decode, state=state)
+        hypotheses, state = self._engine.decode(*chunk, state=state)
+        guesses, _ = self._engine.decode(*ahead, state=state)
         self._decoders = self._decoders.put(slots, state)
         for stream, window, seam in zip(streams, windows, seams, strict=True):
             self._grid.advance(stream, window, seam)
@@ -193,11 +182,8 @@ class BufferedStepper:
     @torch.inference_mode()
     def state(self, slot: int) -> dict[str, Tensor]:
         """Everything a stream remembers, to go on with elsewhere; the stream itself goes on too."""
-        decoder = self._decoders.select([slot]).tensors()
-        return {
-            **{_DECODER + name: tensor for name, tensor in decoder.items()},
-            **self._grid.saved(self._streams[slot]),
-        }
+        decoder = prefixed("decoder.", self._decoders.select([slot]).tensors())
+        return {**decoder, **self._grid.saved(self._streams[slot])}
 
     def _encode(
         self, streams: Sequence[_Stream], windows: Sequence[_Window]
@@ -365,10 +351,6 @@ class _Grid:
 
     def _before(self, stream: _Stream) -> int:
         return max(0, stream.kept - self.left) // self.unit * self.unit
-
-
-def _decoder_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(_DECODER): t for n, t in state.items() if n.startswith(_DECODER)}
 
 
 def _leading_zeros(samples: npt.NDArray[np.float32]) -> int:

@@ -7,19 +7,18 @@ context. Knows the networks; knows no utterances.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from auricle.decoding import Greedy
 from auricle.engines.torch import DecoderState, TorchEngine
 from auricle.errors import ConfigError
 from auricle.models.chunked import ENDLESS, ChunkedEncoder, EncoderState, chunking
 from auricle.models.conformer import ConformerConfig, ContextSize
-from auricle.streaming.stepping import Decoded, SampleBuffer
+from auricle.streaming.stepping import Decoded, SampleBuffer, free_slot, prefixed, under
 
 
 @dataclass(frozen=True)
@@ -71,23 +70,24 @@ def lookahead(engine: TorchEngine, context: ContextSize) -> Lookahead:
 class _Stream:
     """The audio of one stream that has not been heard yet, and the chunks that have."""
 
-    audio: SampleBuffer = field(default_factory=SampleBuffer)
-    prompt: int = 0
+    audio: SampleBuffer
+    prompt: int | None
     chunks: int = 0
     ended: bool = False
 
     def tensors(self) -> dict[str, Tensor]:
         audio = self.audio
+        prompt = -1 if self.prompt is None else self.prompt
         return {
             "stream.audio": torch.from_numpy(audio.window(audio.first, audio.stop)),
-            "stream.counts": torch.tensor([audio.first, self.prompt, self.chunks, self.ended]),
+            "stream.counts": torch.tensor([audio.first, prompt, self.chunks, self.ended]),
         }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> _Stream:
         first, prompt, chunks, ended = tensors["stream.counts"].tolist()
         audio = SampleBuffer(tensors["stream.audio"].cpu().numpy(), first)
-        return cls(audio, prompt, chunks, bool(ended))
+        return cls(audio, None if prompt < 0 else prompt, chunks, bool(ended))
 
 
 class CacheAwareStepper:
@@ -97,13 +97,10 @@ class CacheAwareStepper:
     choice of rows.
     """
 
-    def __init__(
-        self, engine: TorchEngine, encoder: ChunkedEncoder, *, decode: Greedy = Greedy()
-    ) -> None:
+    def __init__(self, engine: TorchEngine, encoder: ChunkedEncoder) -> None:
         """Share `engine` and `encoder`, which hold nothing of any stream."""
         self._engine = engine
         self._encoder = encoder
-        self._decode = decode
         self._features = engine.model.features
         self._hop = self._features.config.hop_length
         self._streams: dict[int, _Stream] = {}
@@ -122,15 +119,20 @@ class CacheAwareStepper:
 
     @torch.inference_mode()
     def open(self, state: Mapping[str, Tensor] | None = None, *, prompt: int | None = None) -> int:
-        """A slot for a new stream, or for one that goes on from `state`."""
-        slot = next(i for i in range(len(self._streams) + 1) if i not in self._streams)
+        """A slot for a new stream, or for one that goes on from `state`.
+
+        Args:
+            state: What `state` gave, of this model and context; it knows its prompt.
+            prompt: The number of the language, for models with a prompt.
+        """
+        slot = free_slot(self._streams)
         if slot == self._memory.streams:
             grown = self._fresh(2 * slot)
             grown.put(range(slot), self._memory)
             self._memory = grown
         if state is None:
             self._memory.put([slot], self._fresh(1))
-            self._streams[slot] = _Stream(prompt=prompt or 0)
+            self._streams[slot] = _Stream(SampleBuffer(), prompt)
         else:
             self._memory.put([slot], self._memory.from_tensors(state))
             self._streams[slot] = _Stream.from_tensors(state)
@@ -161,7 +163,11 @@ class CacheAwareStepper:
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int]) -> list[Decoded]:
-        """Decode the next chunk of each of `slots`, all of which are ready, in one batch."""
+        """Decode the next chunk of each of `slots`, all of which are ready, in one batch.
+
+        Memory is written on as the chunk goes through the layers, so a step that raises leaves
+        these streams unfit to go on.
+        """
         streams = [self._streams[slot] for slot in slots]
         device, memory = self._engine.device, self._memory
         whole = len(slots) == memory.streams and list(slots) == list(range(len(slots)))
@@ -175,16 +181,16 @@ class CacheAwareStepper:
         memory.samples[rows] = tails
         first = memory.encoder.entered[list(slots)] - self._encoder.lag
         encodings = self._encoder.step(features, memory.encoder, slots)
-        model = self._engine.model
-        if model.config.prompt is not None:
-            prompts = torch.tensor([stream.prompt for stream in streams], device=device)
-            encodings = model.prompted(encodings, prompts)
+        prompts = [stream.prompt for stream in streams if stream.prompt is not None]
+        encodings = self._engine.model.prompted(
+            encodings, torch.tensor(prompts, device=device) if prompts else None
+        )
         # Where the encoder lags a chunk is one step, and what comes before a stream's beginning
         # is no step at all.
         stop = np.array([self._steps(s) if s.ended else ENDLESS for s in streams]) - first
         counts = torch.from_numpy(np.where(first < 0, 0, stop.clip(0, encodings.shape[1])))
         decoder = memory.decoder if whole else memory.decoder.select(slots)
-        hypotheses, decoder = self._engine.decode(encodings, counts, self._decode, state=decoder)
+        hypotheses, decoder = self._engine.decode(encodings, counts, state=decoder)
         memory.decoder = decoder if whole else memory.decoder.put(slots, decoder)
         for stream in streams:
             stream.chunks += 1
@@ -257,18 +263,14 @@ class _Memory:
     def tensors(self) -> dict[str, Tensor]:
         return {
             "features.samples": self.samples,
-            **{f"encoder.{name}": tensor for name, tensor in self.encoder.tensors().items()},
-            **{f"decoder.{name}": tensor for name, tensor in self.decoder.tensors().items()},
+            **prefixed("encoder.", self.encoder.tensors()),
+            **prefixed("decoder.", self.decoder.tensors()),
         }
 
     def from_tensors(self, tensors: Mapping[str, Tensor]) -> _Memory:
         """The inverse of `tensors`, of the kinds of state that this memory has."""
         return _Memory(
             tensors["features.samples"],
-            self.encoder.from_tensors(_named("encoder.", tensors)),
-            self.decoder.from_tensors(_named("decoder.", tensors)),
+            self.encoder.from_tensors(under("encoder.", tensors)),
+            self.decoder.from_tensors(under("decoder.", tensors)),
         )
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -98,11 +98,10 @@ class Streams:
                 self._steppers[cut],
                 options,
                 cut,
+                state=state,
                 lock=self._lock,
                 notify=self._tell,
             )
-            if state is not None:
-                stream.restore(state)
             self._streams.append(stream)
         return stream
 

@@ -5,7 +5,7 @@ Letters in shapes: S samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +46,15 @@ class Stepper(Protocol):
         ...
 
     def open(self, state: Mapping[str, Tensor] | None = None, *, prompt: int | None = None) -> int:
-        """A slot for a new stream, or for one that goes on from `state`, which knows its prompt."""
+        """A slot for a new stream, or for one that goes on from `state`.
+
+        Args:
+            state: What `state` gave, of this model and these chunks; it knows its prompt.
+            prompt: The number of the language, for models with a prompt.
+
+        Raises:
+            ConfigError: The state is of other chunks.
+        """
         ...
 
     def close(self, slot: int) -> None:
@@ -72,6 +80,21 @@ class Stepper(Protocol):
     def state(self, slot: int) -> dict[str, Tensor]:
         """Everything a stream remembers, to go on with elsewhere; the stream itself goes on too."""
         ...
+
+
+def free_slot(taken: Collection[int]) -> int:
+    """The least number that is no slot, so that memory has no more rows than it ever needed."""
+    return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, their names behind `prefix`."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `prefixed`, of tensors some of which have the prefix."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 class SampleBuffer:

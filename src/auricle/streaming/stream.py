@@ -23,7 +23,7 @@ from auricle.streaming.cache_aware import Lookahead
 from auricle.streaming.events import Event
 from auricle.streaming.latency import LatencyMeter, LatencyReport
 from auricle.streaming.model import Cut, StreamingModel, StreamOptions
-from auricle.streaming.stepping import Decoded, Stepper
+from auricle.streaming.stepping import Decoded, Stepper, prefixed, under
 from auricle.streaming.utterances import Endpointing, Utterances
 from auricle.types import Transcript
 from auricle.vad import Silence, VoiceActivity
@@ -81,10 +81,14 @@ class Stream:
         options: StreamOptions,
         cut: Cut,
         *,
+        state: StreamState | None = None,
         lock: threading.RLock | None = None,
         notify: Callable[[], None] | None = None,
     ) -> None:
-        """A stream of `stepper`; one with `notify` leaves the stepping to whom it tells."""
+        """A stream of `stepper`; one with `notify` leaves the stepping to whom it tells.
+
+        `options` and `cut` of a stream that goes on from `state` are what `chosen` says.
+        """
         engine = model.engine
         self.cut = cut
         self.sample_rate = options.sample_rate or engine.sample_rate
@@ -105,7 +109,12 @@ class Stream:
         self.pushed_at = 0.0  # on the monotonic clock
         self._ended = False
         self._closed: Transcript | None = None  # what was said, once everything has been
-        self._slot = stepper.open(prompt=engine.prompt(options.language))
+        # Last, so that nothing that raises keeps a slot.
+        if state is None:
+            self._slot = stepper.open(prompt=engine.prompt(options.language))
+        else:
+            self._restore(state)
+            self._slot = stepper.open(under("stepper.", state.tensors))
 
     def __repr__(self) -> str:
         return f"Stream({self._engine.name!r}, latency_ms={self.latency_ms}, {self.seconds:.2f} s)"
@@ -213,27 +222,11 @@ class Stream:
                 "pushed": self._pushed,
                 "utterances": self._utterances.state(),
             }
-            tensors = {f"stepper.{k}": v for k, v in self._stepper.state(self._slot).items()}
-            tensors |= {f"activity.{k}": torch.from_numpy(v) for k, v in activity.items()}
+            tensors = prefixed("stepper.", self._stepper.state(self._slot))
+            tensors |= prefixed("activity.", {k: torch.from_numpy(v) for k, v in activity.items()})
             if self._resampler is not None:
                 tensors["resampler.recent"] = torch.from_numpy(self._resampler.recent)
         return StreamState(facts, {name: tensor.clone() for name, tensor in tensors.items()})
-
-    def restore(self, state: StreamState) -> None:
-        """Go on from `state`, whose options this stream was opened with."""
-        named = _under("stepper.", state.tensors)
-        with self._lock:
-            self._stepper.close(self._slot)
-            self._slot = self._stepper.open(named)
-        if self._resampler is not None:
-            recent = state.tensors["resampler.recent"].numpy()
-            self._resampler = self._new_resampler(recent)
-        self._utterances.restore(state.facts["utterances"])
-        self._pushed = state.facts["pushed"]
-        self._meter.pushed(self.seconds)
-        if self._activity is not None:
-            activity = _under("activity.", state.tensors)
-            self._activity.restore({k: v.numpy() for k, v in activity.items()})
 
     # What `Streams` needs.
 
@@ -277,6 +270,18 @@ class Stream:
         events = self._timed(self._utterances.finish(self.seconds))
         self._close()
         return events
+
+    def _restore(self, state: StreamState) -> None:
+        """Take over what `state` holds beside the stepper's part."""
+        if self._resampler is not None:
+            recent = state.tensors["resampler.recent"].numpy()
+            self._resampler = self._new_resampler(recent)
+        self._utterances.restore(state.facts["utterances"])
+        self._pushed = state.facts["pushed"]
+        self._meter.pushed(self.seconds)
+        if self._activity is not None:
+            activity = under("activity.", state.tensors)
+            self._activity.restore({k: v.numpy() for k, v in activity.items()})
 
     def _hear(self, samples: Samples) -> None:
         silences = [] if self._activity is None else self._activity.push(samples)
@@ -343,7 +348,3 @@ def chosen(
     if kind == "Buffering":
         return options, Buffering(**cut)
     return options, Lookahead(tuple(cut["context"]), cut["latency_ms"])
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
