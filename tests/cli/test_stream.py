@@ -131,7 +131,7 @@ def test_the_whole_transcript_by_suffix(
     assert (tmp_path / "out.srt").read_text().startswith("1\n00:00:00,000 --> ")
     assert fake.made[0].options["keep"] is True
     code, _, err = run("stream", talk, "--fast", "-o", tmp_path / "out.srt")
-    assert code == 2 and "out.srt exists already" in err
+    assert code == 2 and err.endswith("out.srt exists already: --overwrite replaces it\n")
     assert run("stream", talk, "--fast", "-o", tmp_path / "out.srt", "--overwrite")[0] == 0
 
 
@@ -236,7 +236,7 @@ def test_what_was_said_before_an_error_is_shown(
     stdin(monkeypatch, samples.tobytes())
     code, out, err = run("stream", "-", "--encoding", "f32le", "-o", tmp_path / "a.txt")
     assert (code, out.splitlines()) == (2, ["w0 w1 w2 w3 w4", "w5 w6"])
-    assert "NaN" in err and err.count("\n") == 1
+    assert "standard input: the sample at 0.75 s is NaN" in err and err.count("\n") == 1
     assert (tmp_path / "a.txt").read_text().split() == [f"w{i}" for i in range(7)]
 
 
@@ -246,6 +246,14 @@ def test_a_terminal_is_no_sound(
     stdin(monkeypatch, b"", terminal=True)
     code, _, err = run("stream", "-")
     assert code == 2 and "standard input is a terminal" in err and fake.loaded == {}
+
+
+def test_no_standard_input_at_all(
+    run: Run, fake: FakeRecognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as after `<&-`
+    code, _, err = run("stream", "-")
+    assert code == 2 and "standard input is closed" in err and err.count("\n") == 1
 
 
 # The microphone
@@ -381,8 +389,12 @@ def test_no_microphone_no_portaudio_no_extra(
         (["talk.wav", "--lookahead", "one"], "--lookahead is R, or L,R, in steps, not 'one'"),
         (["talk.wav", "--lookahead", "1", "--latency-ms", "100"], "say the same: give one"),
         (["talk.wav", "--latency-ms", "70"], "latency_ms=70 is not one of 100"),
-        (["talk.wav", "--silence-ms", "-1"], "silence_ms=-1"),
-        (["talk.wav", "--max-seconds", "-1"], "max_seconds=-1"),
+        (["talk.wav", "--silence-ms", "-1"], "--silence-ms must be 1 or more, or 0 for none"),
+        (["talk.wav", "--silence-ms", "0", "--vad"], "--vad hears the pauses"),
+        (["talk.wav", "--max-seconds", "-1"], "--max-seconds must be above 0, or 0 for never"),
+        (["talk.wav", "--max-seconds", "nan"], "--max-seconds must be above 0, or 0 for never"),
+        (["talk.wav", "-o", "out.lrc"], "no format ends in .lrc; choose one of txt, json"),
+        (["talk.wav", "-o", "talk.wav"], "no format ends in .wav"),
         (["talk.wav", "--language", "tlh"], "does not speak tlh"),
         (["talk.wav", "--head", "aed"], "'aed' is not one of"),
         (["rows.jsonl", "--batch", "-1"], "--batch must be 1 or more, got -1"),
@@ -532,6 +544,7 @@ def test_rows_keep_their_keys_and_order(run: Run, fake: FakeRecognizer, recordin
         latency = result.pop("latency")
         assert set(latency) == {"shown", "final", "shown_audio", "final_audio"}
         assert set(latency["shown"]) == {"median", "p95"}
+        assert latency["final"]["p95"] == round(latency["final"]["p95"], 1)
         assert 0 <= latency["shown_audio"]["median"] < 30
         assert result == {"duration": result["duration"], **row, "pred_text": text}
     assert [row["duration"] for row in written] == [0.5, 0.4, 0.2, 0.5, 0.3]
@@ -573,7 +586,7 @@ def test_an_output_that_is_there_is_refused(
     out = recordings / "out.jsonl"
     out.write_text("mine")
     code, _, err = run("stream", rows, "--fast", "-o", out)
-    assert code == 2 and "out.jsonl exists already" in err and fake.loaded == {}
+    assert code == 2 and "out.jsonl exists already: --overwrite" in err and fake.loaded == {}
     assert run("stream", rows, "--fast", "-o", out, "--overwrite")[0] == 0
     assert rows_of(out)[0]["pred_text"] == "w0 w1 w2 w3 w4"
 

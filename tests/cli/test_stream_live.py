@@ -104,8 +104,15 @@ def test_a_final_takes_the_line(terminal: Terminal) -> None:
 
 def test_a_long_partial_shows_its_end(terminal: Terminal) -> None:
     show(Partial(LONG, "one two three four five"))
-    assert terminal.lines == ["…" + LONG[-18:]]
+    assert terminal.lines == ["…" + LONG[-16:]]
     assert terminal.dim == " six seven"
+
+
+def test_ctrl_c_finds_room_on_a_full_line(terminal: Terminal) -> None:
+    shown = show(Partial(LONG, ""))
+    terminal.write("^C")  # as terminals do when it is pressed
+    shown.show(final("One."))
+    assert terminal.lines == ["One.", ""]
 
 
 def test_resizing(terminal: Terminal) -> None:

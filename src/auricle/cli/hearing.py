@@ -105,6 +105,8 @@ class Pipe:
     name, path, live = "stdin", None, True
 
     def __init__(self, pcm: Pcm) -> None:
+        if sys.stdin is None:  # closed before the start: `<&-`
+            raise ConfigError("standard input is closed: pipe raw PCM into it, or stream mic")
         if sys.stdin.isatty():
             raise ConfigError("standard input is a terminal: pipe raw PCM into it, or stream mic")
         self._file: BinaryIO = sys.stdin.buffer
@@ -118,12 +120,12 @@ class Pipe:
         """Samples as they arrive.
 
         Raises:
-            AudioError: No samples at all, or an audio file instead of raw samples.
+            AudioError: No samples at all, an audio file instead of raw samples, or NaN.
         """
         frame = self._pcm.frame
         size = frame * max(1, round(rate * BLOCK_SECONDS))
         read = getattr(self._file, "read1", self._file.read)
-        rest, heard = b"", False
+        rest, heard = b"", 0
         while more := read(size):
             if not heard:
                 _refuse_containers(more)
@@ -131,8 +133,10 @@ class Pipe:
             whole = len(data) - len(data) % frame
             rest = data[whole:]
             if whole:
-                heard = True
-                yield _mono(data[:whole], self._pcm)
+                block = _mono(data[:whole], self._pcm)
+                _require_finite(block, heard, rate)
+                heard += len(block)
+                yield block
         if not heard:
             raise AudioError("standard input holds no sound (0 samples); pipe raw PCM into it")
         if rest:
@@ -241,6 +245,15 @@ def _refuse_containers(first: bytes) -> None:
                 f"standard input is a {kind} file, not raw samples: name the file instead, or "
                 "decode it first (ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -)"
             )
+
+
+def _require_finite(block: Block, before: int, rate: int) -> None:
+    finite = np.isfinite(block)
+    if not finite.all():
+        seconds = (before + int(np.argmin(finite))) / rate
+        raise AudioError(
+            f"standard input: the sample at {seconds:.2f} s is NaN or infinite; is it f32le?"
+        )
 
 
 def _mono(data: bytes, pcm: Pcm) -> Block:

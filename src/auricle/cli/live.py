@@ -97,8 +97,10 @@ class _Screen:
     def _draw(self) -> None:
         if self._partial is None:
             return
-        # The last column stays free: a terminal wraps when it is written.
-        stable, rest = tail(self._partial, _columns() - 1)
+        # The last column stays free: a terminal wraps when it is written. So do two more, where
+        # there is room, for the ^C that the terminal itself writes behind the text.
+        columns = _columns()
+        stable, rest = tail(self._partial, max(columns - 3, min(columns - 1, 9)))
         line = stable + (rest and f"{self._dim[0]}{rest}{self._dim[1]}")
         if line != self._drawn:
             _write(_ERASE + line)

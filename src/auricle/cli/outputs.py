@@ -36,6 +36,7 @@ class Wish:
     formats: tuple[str, ...]
     existing: Existing
     subtitles: SubtitleOptions
+    resumable: bool = True  # whether the command has --resume
 
 
 class Destination(Protocol):
@@ -159,7 +160,7 @@ class _Files:
     ) -> None:
         there = [path for of_one in files for path in of_one.values() if path.exists()]
         if there and wish.existing == "refuse":
-            raise ConfigError(_refusal(there))
+            raise ConfigError(_refusal(there, wish))
         # A Source may hold arrays and mappings, so it has no hash.
         self._files = {
             id(source): of_one
@@ -202,7 +203,7 @@ class Manifest:
         self._part = path.with_name(path.name + ".part")
         there = [p for p in (self._path, self._part) if p.exists()]
         if there and wish.existing == "refuse":
-            raise ConfigError(_refusal(there))
+            raise ConfigError(_refusal(there, wish))
         _make(path.parent)
         self._kept = self._finished_lines() if wish.existing == "skip" else []
         done = {self._key(json.loads(line)) for line in self._kept}
@@ -273,8 +274,12 @@ def _make(folder: Path) -> None:
         raise ConfigError(f"{folder} cannot be an output folder: {error.strerror}") from None
 
 
-def _refusal(there: Sequence[Path]) -> str:
+def _refusal(there: Sequence[Path], wish: Wish) -> str:
     named = ", ".join(str(path) for path in there[:3])
     more = f" and {len(there) - 3} more" if len(there) > 3 else ""
     verb = "exists" if len(there) == 1 else "exist"
-    return f"{named}{more} {verb} already: --resume skips what is done, --overwrite replaces it"
+    pronoun = "it" if len(there) == 1 else "them"
+    cure = f"--overwrite replaces {pronoun}"
+    if wish.resumable:
+        cure = f"--resume skips what is done, {cure}"
+    return f"{named}{more} {verb} already: {cure}"

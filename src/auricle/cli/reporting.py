@@ -53,7 +53,8 @@ class Report:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-            self.say(self.summary)
+            if kind is not KeyboardInterrupt:  # which says it itself
+                self.say(self.summary)
 
     @property
     def summary(self) -> str:

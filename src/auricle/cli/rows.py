@@ -216,7 +216,7 @@ class _Writer:
         self._manifest: Manifest | None = None
         if rows.output is not None:
             existing: Existing = "replace" if rows.overwrite else "refuse"
-            wish = Wish(rows.output, (), existing, formats.SubtitleOptions())
+            wish = Wish(rows.output, (), existing, formats.SubtitleOptions(), resumable=False)
             self._manifest = Manifest(sources, rows.output, wish)
 
     def take(self, heard: Heard) -> None:
@@ -227,9 +227,8 @@ class _Writer:
             self.report.fail(str(heard.error))
         else:
             self.latencies.append(heard.latency)
-            late = heard.latency.to_dict()
-            del late["words"]
-            self._early[heard.place] = {**heard_in(source, heard.transcript), "latency": late}
+            said = heard_in(source, heard.transcript)
+            self._early[heard.place] = {**said, "latency": _spreads(heard.latency)}
             self._score(source, heard.transcript)
             self.report.succeed(heard.transcript.duration)
         while self._written in self._early:
@@ -268,6 +267,16 @@ class _Writer:
         with self.report.aside():
             sys.stdout.write(json.dumps({**(source.row or {}), **said}, ensure_ascii=False) + "\n")
             sys.stdout.flush()
+
+
+def _spreads(latency: LatencyReport) -> dict[str, dict[str, float]]:
+    """What a row says of its words' latencies: milliseconds, to a tenth."""
+    spreads = latency.to_dict()
+    del spreads["words"]
+    return {
+        name: {key: round(value, 1) for key, value in spread.items()}
+        for name, spread in spreads.items()
+    }
 
 
 def _require_some(sources: Sequence[Source], manifest: Path) -> None:

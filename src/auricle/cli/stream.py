@@ -249,17 +249,28 @@ def _destination(sound: Sound, output: Path | None, *, overwrite: bool) -> Desti
     if output is None:
         return None
     from auricle.cli.outputs import Wish, plan
-    from auricle.formats import SubtitleOptions
+    from auricle.formats import FORMATS, SubtitleOptions
     from auricle.transcribe import Source
 
+    suffix = output.suffix.lower().removeprefix(".")
+    if suffix not in ("", "jsonl", *FORMATS) and not output.is_dir():
+        raise ConfigError(
+            f"{output}: no format ends in .{suffix}; choose one of {', '.join(FORMATS)}"
+        )
     existing: Existing = "replace" if overwrite else "refuse"
     recording = Source(sound.path, sound.name)
-    return plan([recording], Wish(output, (), existing, SubtitleOptions()))
+    return plan([recording], Wish(output, (), existing, SubtitleOptions(), resumable=False))
 
 
 def _endpointing(silence_ms: int, max_seconds: float, *, vad: bool) -> Endpointing:
     from auricle.streaming.utterances import Endpointing
 
+    if silence_ms < 0:
+        raise ConfigError(f"--silence-ms must be 1 or more, or 0 for none; got {silence_ms}")
+    if not max_seconds >= 0:
+        raise ConfigError(f"--max-seconds must be above 0, or 0 for never; got {max_seconds:g}")
+    if vad and not silence_ms:
+        raise ConfigError("--vad hears the pauses that --silence-ms tells; 0 is none")
     return Endpointing(silence_ms=silence_ms or None, vad=vad, max_seconds=max_seconds or None)
 
 
