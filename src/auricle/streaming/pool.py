@@ -22,7 +22,8 @@ STALLED = 1.0  # seconds without a push after which nobody waits for a stream
 class Streams:
     """Streams that share batches, each with its own latency, joining and leaving at any time.
 
-    Audio may be pushed by any thread while one thread steps: `push` never waits for a batch.
+    Audio may be pushed by any thread while one thread steps: `push` and `Stream.end` never wait for
+    a batch. Everything else may, `open` and `Stream.flush` among it.
     """
 
     def __init__(

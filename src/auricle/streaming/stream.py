@@ -31,7 +31,7 @@ from auricle.vad import Silence, VoiceActivity
 STATE_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StreamState:
     """Everything a stream remembers: a value that can be kept, sent, and gone on from.
 
