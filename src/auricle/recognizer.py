@@ -189,13 +189,20 @@ class Recognizer:
             MissingExtra: `Endpointing(vad=True)` without the extra `vad`.
         """
         from auricle.streaming.model import StreamOptions
-        from auricle.streaming.stream import Stream, chosen
+        from auricle.streaming.stream import Stream, resolved
 
         options = StreamOptions(
-            latency_ms, lookahead, keep, untrained, endpointing, buffering, language, sample_rate
+            latency_ms=latency_ms,
+            lookahead=lookahead,
+            keep=keep,
+            untrained=untrained,
+            endpointing=endpointing,
+            buffering=buffering,
+            language=language,
+            sample_rate=sample_rate,
         )
         model = self._streaming
-        options, cut = chosen(model, options, state)
+        options, cut = resolved(model, options, state)
         return Stream(model, model.stepper(cut), options, cut, state=state)
 
     def streams(self, *, max_delay_ms: float = 20.0, max_batch: int = 64) -> Streams:

@@ -248,6 +248,46 @@ def test_states_of_other_models_are_refused() -> None:
             StreamState.from_bytes(data)
 
 
+def test_damaged_states_are_refused() -> None:
+    asr = golden("streaming_hybrid", "rnnt")
+    stream = asr.stream(sample_rate=8000)
+    stream.push(clip()[:9000])
+    state = stream.state()
+    for name in state.facts:
+        if name == "keep":
+            continue
+        facts = {key: value for key, value in state.facts.items() if key != name}
+        with pytest.raises(ConfigError, match="damaged"):
+            asr.stream(state=StreamState(facts, state.tensors))
+        with pytest.raises(ConfigError):
+            asr.stream(state=StreamState({**state.facts, name: {"rubbish": []}}, state.tensors))
+    for name, tensor in state.tensors.items():
+        others = {key: value for key, value in state.tensors.items() if key != name}
+        with pytest.raises(ConfigError, match="damaged"):
+            asr.stream(state=StreamState(state.facts, others))
+        if tensor.dim() > 1 and tensor.numel():
+            with pytest.raises(ConfigError, match="damaged"):
+                wrong = torch.cat([tensor, tensor], dim=-1)
+                asr.stream(state=StreamState(state.facts, {**others, name: wrong}))
+    assert asr.stream(state=state).seconds == stream.seconds
+
+
+def test_a_stream_that_fails_ends_with_what_it_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asr = golden("streaming_hybrid", "ctc")
+    stream = asr.stream()
+    stream.push(clip()[:30000])
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(TorchEngine, "decode", fail)
+        stream.push(clip()[30000:])
+    with pytest.raises(ConfigError, match="finished"):
+        stream.push(clip())
+    assert stream.finish().text != ""
+
+
 def test_latency_is_chosen_by_either_name() -> None:
     asr = golden("streaming_hybrid", "rnnt")
     assert [(k.context, k.latency_ms) for k in asr.lookaheads] == [
@@ -257,6 +297,7 @@ def test_latency_is_chosen_by_either_name() -> None:
     ]
     assert asr.stream().lookahead == 3
     assert asr.stream(lookahead=1).latency_ms == 160
+    assert asr.stream(lookahead=np.int64(1)).latency_ms == 160  # type: ignore[arg-type]
     assert asr.stream(lookahead=[8, 0]).latency_ms == 80
     assert asr.stream(latency_ms=80).lookahead == 0
     assert asr.stream(lookahead=2, untrained=True).latency_ms == 240
@@ -268,6 +309,7 @@ def test_latency_is_chosen_by_either_name() -> None:
     ("options", "message"),
     [
         ({"latency_ms": 100}, r"latency_ms=100 is not .*320, 160, 80 \(lookahead 3, 1, 0\)"),
+        ({"lookahead": 1.5}, r"lookahead=1.5: it must be R or \[L, R\]"),
         ({"lookahead": 2}, r"lookahead=2 is not .*320, 160, 80 \(lookahead 3, 1, 0\)"),
         ({"lookahead": [9, 1]}, r"lookahead=\[9, 1\] is not one of"),
         ({"lookahead": 1, "latency_ms": 160}, "give one of them"),

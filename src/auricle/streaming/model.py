@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,7 +88,11 @@ class StreamingModel:
 
     def _by_lookahead(self, size: int | Sequence[int], untrained: bool) -> Lookahead:
         default = self.lookaheads[0].context
-        context = (*default[:-1], size) if isinstance(size, int) else tuple(size)
+        try:
+            size = size if isinstance(size, Sequence) else operator.index(size)
+            context = (*default[:-1], size) if isinstance(size, int) else tuple(size)
+        except TypeError:
+            raise ConfigError(f"lookahead={size!r}: it must be R or [L, R], in steps") from None
         for known in self.lookaheads:
             if known.context == context or (isinstance(size, int) and known.steps == size):
                 return known

@@ -13,7 +13,7 @@ from auricle.streaming.buffered import Buffering
 from auricle.streaming.events import Event
 from auricle.streaming.model import Cut, StreamingModel, StreamOptions
 from auricle.streaming.stepping import Stepper
-from auricle.streaming.stream import Stream, StreamState, chosen
+from auricle.streaming.stream import Stream, StreamState, resolved
 from auricle.streaming.utterances import Endpointing
 
 STALLED = 1.0  # seconds without a push after which nobody waits for a stream
@@ -86,9 +86,16 @@ class Streams:
         too; `flush` and `finish` do so at once, alone.
         """
         options = StreamOptions(
-            latency_ms, lookahead, keep, untrained, endpointing, buffering, language, sample_rate
+            latency_ms=latency_ms,
+            lookahead=lookahead,
+            keep=keep,
+            untrained=untrained,
+            endpointing=endpointing,
+            buffering=buffering,
+            language=language,
+            sample_rate=sample_rate,
         )
-        options, cut = chosen(self._model, options, state)
+        options, cut = resolved(self._model, options, state)
         with self._lock:
             if self._closed:
                 raise ConfigError("these streams have been closed: make new ones")

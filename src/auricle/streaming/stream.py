@@ -6,7 +6,8 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from auricle import audio
 from auricle.audio import Samples
-from auricle.errors import ConfigError, first_line
+from auricle.errors import AuricleError, ConfigError, first_line
 from auricle.streaming.buffered import Buffering
 from auricle.streaming.cache_aware import Lookahead
 from auricle.streaming.events import Event
@@ -87,7 +88,7 @@ class Stream:
     ) -> None:
         """A stream of `stepper`; one with `notify` leaves the stepping to whom it tells.
 
-        `options` and `cut` of a stream that goes on from `state` are what `chosen` says.
+        `options` and `cut` of a stream that goes on from `state` are what `resolved` says.
         """
         engine = model.engine
         self.cut = cut
@@ -113,8 +114,9 @@ class Stream:
         if state is None:
             self._slot = stepper.open(prompt=engine.prompt(options.language))
         else:
-            self._restore(state)
-            self._slot = stepper.open(under("stepper.", state.tensors))
+            with _told_as_damage():
+                self._restore(state)
+                self._slot = stepper.open(under("stepper.", state.tensors))
 
     def __repr__(self) -> str:
         return f"Stream({self._engine.name!r}, latency_ms={self.latency_ms}, {self.seconds:.2f} s)"
@@ -290,7 +292,11 @@ class Stream:
     def _run(self) -> list[Event]:
         events: list[Event] = []
         while self.admit():
-            (decoded,) = self._stepper.step([self._slot])
+            try:
+                (decoded,) = self._stepper.step([self._slot])
+            except BaseException:
+                self.abandon()  # its memory is half written
+                raise
             events += self.take(decoded)
         return events + self.settle()
 
@@ -317,7 +323,7 @@ class Stream:
         return VoiceActivity(self._engine.sample_rate, min_silence_ms=ending.silence_ms or 0)
 
 
-def chosen(
+def resolved(
     model: StreamingModel, options: StreamOptions, state: StreamState | None
 ) -> tuple[StreamOptions, Cut]:
     """How a stream is cut; one that goes on from `state` has the options it was opened with.
@@ -329,22 +335,35 @@ def chosen(
         return options, model.cut(options)
     if options != StreamOptions():
         raise ConfigError("a stream that goes on from a state keeps its options: give none")
-    facts, engine = dict(state.facts), model.engine
-    if facts.get("version") != STATE_VERSION:
-        raise ConfigError(
-            f"a stream's state of version {facts.get('version')}; this is version {STATE_VERSION}"
+    facts, engine = state.facts, model.engine
+    with _told_as_damage():
+        if facts["version"] != STATE_VERSION:
+            raise ConfigError(
+                f"a stream's state of version {facts['version']}; this is version {STATE_VERSION}"
+            )
+        if (facts["fingerprint"], facts["head"]) != (engine.fingerprint, engine.head):
+            raise ConfigError(
+                f"the stream's state is of another model than {engine.name} with head {engine.head}"
+            )
+        cut = dict(facts["cut"])
+        kind = cut.pop("kind")
+        options = StreamOptions(
+            keep=facts["keep"],
+            endpointing=Endpointing(**facts["endpointing"]),
+            sample_rate=facts["sample_rate"],
         )
-    if (facts["fingerprint"], facts["head"]) != (engine.fingerprint, engine.head):
-        raise ConfigError(
-            f"the stream's state is of another model than {engine.name} with head {engine.head}"
-        )
-    cut = dict(facts["cut"])
-    kind = cut.pop("kind")
-    options = StreamOptions(
-        keep=facts["keep"],
-        endpointing=Endpointing(**facts["endpointing"]),
-        sample_rate=facts["sample_rate"],
-    )
-    if kind == "Buffering":
-        return options, Buffering(**cut)
-    return options, Lookahead(tuple(cut["context"]), cut["latency_ms"])
+        if kind == "Buffering":
+            return options, Buffering(**cut)
+        return options, Lookahead(tuple(cut["context"]), cut["latency_ms"])
+
+
+@contextmanager
+def _told_as_damage() -> Iterator[None]:
+    """What a state that was changed by others can raise, as one kind of error."""
+    try:
+        yield
+    except AuricleError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        kind = type(error).__name__
+        raise ConfigError(f"the stream's state is damaged: {kind}: {first_line(error)}") from None
