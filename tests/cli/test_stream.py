@@ -248,6 +248,21 @@ def test_a_terminal_is_no_sound(
     assert code == 2 and "standard input is a terminal" in err and fake.loaded == {}
 
 
+def test_what_was_said_is_written_where_nobody_reads(
+    run: Run, fake: FakeRecognizer, monkeypatch: pytest.MonkeyPatch, talk: Path
+) -> None:
+    from auricle.cli import live
+
+    def write(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(live, "_write", write)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # the command puts another in its place
+    code, _, err = run("stream", talk, "--fast", "-o", talk.with_suffix(".txt"))
+    assert (code, err) == (141, "")
+    assert talk.with_suffix(".txt").read_text().split()[:5] == TWO[0].split()
+
+
 def test_no_standard_input_at_all(
     run: Run, fake: FakeRecognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

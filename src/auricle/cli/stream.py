@@ -192,7 +192,7 @@ def _stream_one(
         try:
             with closing(sound.blocks(rate)) as blocks:
                 code = _hear(spoken, blocks, rate, screen, watch=sound.live and not quiet)
-        except AuricleError:
+        except (AuricleError, BrokenPipeError):
             _finish(spoken, screen, destination)
             raise
         _finish(spoken, screen, destination)
@@ -224,12 +224,13 @@ def _hear(
 
 def _finish(spoken: Stream, screen: Display, destination: Destination | None) -> None:
     """Show and write what has been said so far."""
-    for event in spoken.flush():
-        screen.show(event)
-    transcript = spoken.finish()
-    if destination is not None:
-        destination.write(destination.todo[0], transcript)
-        destination.close()
+    try:
+        for event in spoken.flush():
+            screen.show(event)
+    finally:  # also where nobody reads what is shown
+        if destination is not None:
+            destination.write(destination.todo[0], spoken.finish())
+            destination.close()
 
 
 def _sound(
