@@ -138,6 +138,9 @@ class Ruler:
             return frames // FACTOR + self.extra
         return max(0, math.ceil(frames / FACTOR) + self.extra)
 
+    def takes(self, prompt: int | None) -> bool:
+        return prompt is None
+
     def initial_state(self, streams: int) -> Any:
         if self.head == "ctc":
             return ctc.initial_state(streams, VOCABULARY)

@@ -272,6 +272,42 @@ def test_damaged_states_are_refused() -> None:
     assert asr.stream(state=state).seconds == stream.seconds
 
 
+@pytest.mark.parametrize(
+    ("name", "head"), [("streaming_tdt", "tdt"), ("streaming_hybrid", "ctc"), ("citrinet", "ctc")]
+)
+def test_states_with_rubbish_in_them_neither_hang_nor_crash(name: str, head: str) -> None:
+    """What is accepted runs to its end; everything else is one kind of error."""
+    asr = golden(name, head)
+    stream = asr.stream()
+    stream.push(np.tile(clip(), 2))
+    state = stream.state()
+    counts = state.tensors["stepper.stream.counts"]
+    rubbish: list[StreamState] = []
+    for value in (-(2**40), -1, 2**40, 7):
+        for i in range(len(counts)):
+            wrong = counts.clone()
+            wrong[i] = value
+            tensors = {**state.tensors, "stepper.stream.counts": wrong}
+            rubbish.append(StreamState(state.facts, tensors))
+    for key, value in (
+        ("tokens", [[10**9, 0, 1, 0.5, None]]),
+        ("steps", None),
+        ("marks", [5, 1, 0]),
+    ):
+        utterances = {**state.facts["utterances"], key: value}
+        rubbish.append(StreamState({**state.facts, "utterances": utterances}, state.tensors))
+    refused = 0
+    for damaged in rubbish:
+        try:
+            other = asr.stream(state=damaged)
+        except ConfigError:
+            refused += 1
+            continue
+        other.push(clip()[:8000])
+        other.finish()
+    assert refused > len(rubbish) // 2
+
+
 def test_a_stream_that_fails_ends_with_what_it_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
     asr = golden("streaming_hybrid", "ctc")
     stream = asr.stream()
@@ -318,6 +354,13 @@ def test_latency_is_chosen_by_either_name() -> None:
         ({"latency_ms": float("nan")}, "latency_ms=nan is not one of"),
         ({"latency_ms": float("nan"), "untrained": True}, "latency_ms=nan"),
         ({"lookahead": -1, "untrained": True}, "0 or more"),
+        ({"lookahead": 10**9, "untrained": True}, "at most 600"),
+        ({"lookahead": [10**9, 0], "untrained": True}, "at most 600"),
+        ({"latency_ms": 10**12, "untrained": True}, "at most 600"),
+        ({"latency_ms": "160"}, "must be a number"),
+        ({"endpointing": "x"}, "must be a Endpointing"),
+        ({"state": b"x"}, "takes a StreamState"),
+        ({"sample_rate": 0}, "sample_rate"),
         ({"lookahead": [8, 1, 1], "untrained": True}, "2 numbers"),
         ({"sample_rate": 3}, "sample_rate"),
         ({"sample_rate": 16000.5}, "sample_rate"),
@@ -347,6 +390,7 @@ def test_models_that_were_not_trained_to_stream_say_what_they_take() -> None:
         np.zeros((10, 2), np.float32),
         np.array(["a"]),
         np.array(1.0),
+        torch.zeros(10, dtype=torch.bfloat16),
         [0.1, "x"],
     ],
 )

@@ -132,7 +132,13 @@ class TransducerState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TransducerState:
-        """The inverse of `tensors`."""
+        """The inverse of `tensors`.
+
+        Raises:
+            ValueError: Steps that are less than none.
+        """
+        if any(int(tensors[name].min()) < 0 for name in ("skip", "steps")):
+            raise ValueError("a decoder stands before its first step")
         count = sum(name.startswith("memory") for name in tensors)
         memory = tuple(tensors[f"memory{i}"] for i in range(count))
         skip, steps = tensors["skip"].cpu(), tensors["steps"].cpu()

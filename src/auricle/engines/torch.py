@@ -143,6 +143,13 @@ class TorchEngine:
             raise ConfigError(f"{self.name} does not know the language {language!r}; try {known}")
         return prompt.languages[language]
 
+    def takes(self, prompt: int | None) -> bool:
+        """Whether `prompt` is a number, or a lack of one, that the model can be shown."""
+        prompts = self.model.config.prompt
+        if prompts is None or prompt is None:
+            return prompts is None and prompt is None
+        return 0 <= prompt < prompts.num_prompts
+
     @torch.inference_mode()
     def initial_state(self, streams: int) -> DecoderState:
         """What the head remembers before streams begin."""

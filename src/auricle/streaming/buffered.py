@@ -35,6 +35,7 @@ from auricle.streaming.stepping import Decoded, SampleBuffer, free_slot, prefixe
 # ten seconds of them before two of speech move its features by 1.9 standard deviations. So where
 # the left context begins with more than this, in seconds, the window begins behind it.
 QUIET = 1.0
+MOST_SECONDS = 600  # of audio in each part of a window
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,13 @@ class Buffering:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if not isinstance(value, int | float):
+                raise ConfigError(f"{name}={value!r}: it must be a number")
             if not math.isfinite(value) or value < 0 or (name == "chunk_seconds" and value == 0):
                 least = "above 0" if name == "chunk_seconds" else "at least 0"
                 raise ConfigError(f"{name}={value}: it must be a number {least}")
+            if value > MOST_SECONDS:
+                raise ConfigError(f"{name}={value}: it must be at most {MOST_SECONDS}")
 
     @classmethod
     def within(cls, latency_ms: float, seconds_per_step: float) -> Self:
@@ -123,6 +128,8 @@ class BufferedStepper:
             stream, decoder = _Stream(SampleBuffer(), prompt), self._engine.initial_state(1)
         else:
             stream = self._grid.restored(state)
+            if not self._engine.takes(stream.prompt):
+                raise ValueError(f"it has prompt {stream.prompt}")
             decoder = self._decoders.from_tensors(under("decoder.", state))
         slot = free_slot(self._streams)
         if slot == self._rows:
@@ -337,10 +344,15 @@ class _Grid:
                 "go on with the same buffering"
             )
         first, prompt, kept, heard, ended, finished = state["stream.counts"].tolist()
-        audio = SampleBuffer(state["stream.audio"].cpu().numpy(), first)
-        return _Stream(
+        audio = SampleBuffer.of(state["stream.audio"], first)
+        stream = _Stream(
             audio, None if prompt < 0 else prompt, kept, heard, bool(ended), bool(finished)
         )
+        if kept < 0 or heard % self.chunk:
+            raise ValueError("its chunks do not lie on the grid")
+        if not finished and (kept > heard or first != self._before(stream) * self.samples):
+            raise ValueError("its audio does not begin where its chunks end")
+        return stream
 
     @property
     def _key(self) -> tuple[int, ...]:

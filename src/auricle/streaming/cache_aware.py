@@ -20,6 +20,8 @@ from auricle.models.chunked import ENDLESS, ChunkedEncoder, EncoderState, chunki
 from auricle.models.conformer import ConformerConfig, ContextSize
 from auricle.streaming.stepping import Decoded, SampleBuffer, free_slot, prefixed, under
 
+MOST_SECONDS = 600  # of audio that a chunk may see: what is remembered of a stream grows with it
+
 
 @dataclass(frozen=True)
 class Lookahead:
@@ -62,6 +64,11 @@ def lookahead(engine: TorchEngine, context: ContextSize) -> Lookahead:
     if not isinstance(encoder, ConformerConfig) or not engine.model.features.can_step:
         raise ConfigError(f"{engine.name} was not made to stream: it looks at the whole recording")
     chunk = chunking(encoder, context)
+    seen = (chunk.before + chunk.steps) * engine.model.seconds_per_step
+    if seen > MOST_SECONDS:
+        raise ConfigError(
+            f"lookahead={list(context)} is {seen:.0f} s of audio: at most {MOST_SECONDS}"
+        )
     steps = chunk.steps + chunk.lag * encoder.n_layers
     return Lookahead(context, round(1000 * steps * engine.model.seconds_per_step))
 
@@ -86,7 +93,7 @@ class _Stream:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> _Stream:
         first, prompt, chunks, ended = tensors["stream.counts"].tolist()
-        audio = SampleBuffer(tensors["stream.audio"].cpu().numpy(), first)
+        audio = SampleBuffer.of(tensors["stream.audio"], first)
         return cls(audio, None if prompt < 0 else prompt, chunks, bool(ended))
 
 
@@ -134,9 +141,23 @@ class CacheAwareStepper:
             self._memory.put([slot], self._fresh(1))
             self._streams[slot] = _Stream(SampleBuffer(), prompt)
         else:
-            self._memory.put([slot], self._memory.from_tensors(state))
-            self._streams[slot] = _Stream.from_tensors(state)
+            stream, memory = _Stream.from_tensors(state), self._memory.from_tensors(state)
+            self._check(stream, memory)
+            self._memory.put([slot], memory)
+            self._streams[slot] = stream
         return slot
+
+    def _check(self, stream: _Stream, memory: _Memory) -> None:
+        """Refuse a state whose parts do not stand at the same place, which might never end."""
+        entered = stream.chunks * self._encoder.chunking.steps
+        if stream.chunks < 0 or stream.ended or memory.encoder.entered.tolist() != [entered]:
+            raise ValueError("its chunks do not fit its encoder")
+        if memory.encoder.frames.tolist() != [ENDLESS]:
+            raise ValueError("it has an end")
+        if stream.audio.first != max(0, self._first_sample(stream)):
+            raise ValueError("its audio does not begin where its chunks end")
+        if not self._engine.takes(stream.prompt):
+            raise ValueError(f"it has prompt {stream.prompt}")
 
     def close(self, slot: int) -> None:
         """Forget a stream; its slot may be given to another one."""

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from auricle.engines.torch import TorchEngine
 from auricle.errors import ConfigError
 from auricle.models.chunked import ChunkedEncoder
@@ -32,6 +34,15 @@ class StreamOptions:
     buffering: Buffering | None = None
     language: str | None = None
     sample_rate: int | None = None
+
+    def __post_init__(self) -> None:
+        latency = self.latency_ms
+        if latency is not None and not isinstance(latency, int | float | np.number):
+            raise ConfigError(f"latency_ms={latency!r}: it must be a number")
+        for name, kind in (("endpointing", Endpointing), ("buffering", Buffering)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ConfigError(f"{name}={value!r}: it must be a {kind.__name__}")
 
 
 class StreamingModel:

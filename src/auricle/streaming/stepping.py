@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from auricle.decoding import Hypothesis
@@ -104,7 +105,18 @@ class SampleBuffer:
         """Begin with `samples`, of which `first` is the number of the first one."""
         self._samples = np.zeros(0, np.float32) if samples is None else samples.copy()
         self._first = first
-        self._used = len(self._samples)
+        self._start, self._end = 0, len(self._samples)  # what is held, within the array
+
+    @classmethod
+    def of(cls, samples: Tensor, first: int) -> Self:
+        """What was saved of another buffer.
+
+        Raises:
+            ValueError: It is no audio.
+        """
+        if samples.dtype != torch.float32 or samples.dim() != 1 or not samples.isfinite().all():
+            raise ValueError(f"{samples.dtype} {list(samples.shape)} is no audio")
+        return cls(samples.cpu().numpy(), first)
 
     @property
     def first(self) -> int:
@@ -114,24 +126,22 @@ class SampleBuffer:
     @property
     def stop(self) -> int:
         """Samples pushed so far."""
-        return self._first + self._used
+        return self._first + self._end - self._start
 
     def push(self, samples: npt.NDArray[np.float32]) -> None:
         """Append `samples`."""
-        needed = self._used + len(samples)
-        if needed > len(self._samples):
-            grown = np.empty(max(needed, 2 * self._used), np.float32)
-            grown[: self._used] = self._samples[: self._used]
-            self._samples = grown
-        self._samples[self._used : needed] = samples
-        self._used = needed
+        if self._end + len(samples) > len(self._samples):
+            self._move(np.empty(2 * (self.stop - self._first) + len(samples), np.float32))
+        self._samples[self._end : self._end + len(samples)] = samples
+        self._end += len(samples)
 
     def window(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """A copy of samples `start` to `stop`, with zeros where there are none."""
         out = np.zeros(stop - start, np.float32)
         low, high = max(start, self._first), min(stop, self.stop)
         if low < high:
-            out[low - start : high - start] = self._samples[low - self._first : high - self._first]
+            shift = self._start - self._first
+            out[low - start : high - start] = self._samples[low + shift : high + shift]
         return out
 
     def forget(self, before: int) -> None:
@@ -139,5 +149,13 @@ class SampleBuffer:
         gone = min(before, self.stop) - self._first
         if gone <= 0:
             return
-        kept = self._samples[gone : self._used].copy()
-        self._samples, self._used, self._first = kept, len(kept), self._first + gone
+        self._first += gone
+        self._start += gone
+        held = self._end - self._start
+        if self._start > 2 * held:  # seldom enough that a long push is not copied at every chunk
+            self._move(np.empty(held, np.float32))
+
+    def _move(self, room: npt.NDArray[np.float32]) -> None:
+        held = self._end - self._start
+        room[:held] = self._samples[self._start : self._end]
+        self._samples, self._start, self._end = room, 0, held

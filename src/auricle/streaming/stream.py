@@ -18,9 +18,9 @@ from torch import Tensor
 
 from auricle import audio
 from auricle.audio import Samples
-from auricle.errors import AuricleError, ConfigError, first_line
+from auricle.errors import AudioError, AuricleError, ConfigError, first_line
 from auricle.streaming.buffered import Buffering
-from auricle.streaming.cache_aware import Lookahead
+from auricle.streaming.cache_aware import Lookahead, lookahead
 from auricle.streaming.events import Event
 from auricle.streaming.latency import LatencyMeter, LatencyReport
 from auricle.streaming.model import Cut, StreamingModel, StreamOptions
@@ -63,7 +63,7 @@ class StreamState:
         try:
             tensors = load(data)
             facts = json.loads(tensors.pop("facts").numpy().tobytes())
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a stream's state: {first_line(error)}") from None
         return cls(facts, tensors)
 
@@ -92,7 +92,8 @@ class Stream:
         """
         engine = model.engine
         self.cut = cut
-        self.sample_rate = options.sample_rate or engine.sample_rate
+        rate = options.sample_rate
+        self.sample_rate = engine.sample_rate if rate is None else rate
         audio.check_rate(self.sample_rate, "sample_rate")
         self._engine, self._stepper, self._options = engine, stepper, options
         self._lock = lock or threading.RLock()  # of the stepper; taken before the other
@@ -147,6 +148,8 @@ class Stream:
             ConfigError: The stream has been finished.
         """
         if isinstance(samples, Tensor):
+            if samples.dtype not in (torch.int16, torch.int32, torch.float32, torch.float64):
+                raise AudioError(f"a tensor of {samples.dtype} is no audio: give float32")
             samples = samples.detach().cpu().numpy()
         # Copied: the caller may fill its buffer again before the audio is decoded.
         heard = audio.from_array(np.asarray(samples), "the pushed audio").copy()
@@ -252,7 +255,7 @@ class Stream:
         if self._closed is not None:
             return False
         ended = self._ended  # before the inbox is read, which nothing enters once it is so
-        while self._inbox:
+        for _ in range(len(self._inbox)):  # not what is pushed meanwhile, which may never end
             samples, silences = self._inbox.popleft()
             self._stepper.push(self._slot, samples)
             for silence in silences:
@@ -333,6 +336,8 @@ def resolved(
     """
     if state is None:
         return options, model.cut(options)
+    if not isinstance(state, StreamState):
+        raise ConfigError(f"state= takes a StreamState, not {type(state).__name__}")
     if options != StreamOptions():
         raise ConfigError("a stream that goes on from a state keeps its options: give none")
     facts, engine = state.facts, model.engine
@@ -354,7 +359,7 @@ def resolved(
         )
         if kind == "Buffering":
             return options, Buffering(**cut)
-        return options, Lookahead(tuple(cut["context"]), cut["latency_ms"])
+        return options, lookahead(engine, tuple(cut["context"]))
 
 
 @contextmanager

@@ -52,6 +52,10 @@ class Endpointing:
     max_seconds: float | None = 30.0
 
     def __post_init__(self) -> None:
+        for name in ("silence_ms", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int | float):
+                raise ConfigError(f"{name}={value!r}: it must be a number, or None")
         if self.silence_ms is not None and not self.silence_ms >= 1:
             raise ConfigError(f"silence_ms={self.silence_ms}: it must be at least 1, or None")
         if self.max_seconds is not None and not self.max_seconds > 0:
@@ -194,16 +198,32 @@ class Utterances:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from another object's `state`."""
-        self._tokens = [_Heard(*row) for row in state["tokens"]]
-        self._open, self._word, self._promised = state["marks"]
-        text, stable = state["shown"]
+        """Go on from another object's `state`.
+
+        Raises:
+            ValueError, TypeError, KeyError: It is not one of this tokenizer's.
+        """
+        tokens = [
+            _Heard(int(id), int(start), int(end), float(sure), None if jump is None else int(jump))
+            for id, start, end, sure, jump in state["tokens"]
+        ]
+        if any(not 0 <= token.id < len(self._tokenizer.pieces) for token in tokens):
+            raise ValueError("a token is not in the vocabulary")
+        first, word, promised = (int(mark) for mark in state["marks"])
+        if not 0 <= first <= min(word, promised) <= max(word, promised) <= len(tokens):
+            raise ValueError(f"utterances at {state['marks']} of {len(tokens)} tokens")
+        text, stable = (str(part) for part in state["shown"])
+        if state["head"] not in ("ctc", "rnnt", "tdt"):
+            raise ValueError(f"head {state['head']!r}")
+        self._tokens = tokens
+        self._open, self._word, self._promised = first, word, promised
         self._shown = (text, stable)
-        self._tentative = tuple(state["tentative"])
+        self._tentative = tuple(int(id) for id in state["tentative"])
         self._changed = False
-        self._silences = deque((start, end) for start, end in state["silences"])
+        self._silences = deque((float(start), float(end)) for start, end in state["silences"])
         self._segments = [Segment.from_dict(segment) for segment in state["segments"]]
-        self._steps, self._score, self._head = state["steps"], state["score"], state["head"]
+        self._steps, self._score = int(state["steps"]), float(state["score"])
+        self._head = state["head"]
 
     def _append(self, token: _Heard) -> None:
         count = len(self._tokens)
