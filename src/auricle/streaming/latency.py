@@ -101,7 +101,7 @@ class LatencyReport:
             for title, (_, spread) in zip(titles, self._spreads(), strict=True)
             if spread
         ]
-        head = f"latency of {len(self.words)} words"
+        head = f"latency of {len(self.words)} word{'s' if len(self.words) > 1 else ''}"
         return "\n".join([f"{head:<22}{'median':>11}{'p95':>11}", *rows])
 
     def _spreads(self) -> list[tuple[str, Spread | None]]:
