@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auricle.cli.transcribe import Head
+from auricle.cli.options import (
+    Device,
+    HeadName,
+    Language,
+    LocalOnly,
+    ModelName,
+    Quiet,
+    Revision,
+)
 from auricle.errors import AuricleError, ConfigError
 
 if TYPE_CHECKING:
@@ -47,14 +55,7 @@ def stream(
         ),
     ],
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="Hub name, folder or .nemo file; else $AURICLE_MODEL, else the default model.",
-        ),
-    ] = None,
+    model: ModelName = None,
     latency_ms: Annotated[
         int | None,
         typer.Option(
@@ -110,17 +111,13 @@ def stream(
     encoding: Annotated[
         Encoding | None, typer.Option(help="Of -.  [default: s16le]", show_default=False)
     ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="For models that offer a choice; else detected.")
-    ] = None,
-    head: Annotated[Head | None, typer.Option(help="Of a hybrid model.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    language: Language = None,
+    head: HeadName = None,
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    local_only: Annotated[bool, typer.Option("--local-only", help="No network.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Neither progress nor warnings.")
-    ] = False,
+    revision: Revision = None,
+    local_only: LocalOnly = False,
+    quiet: Quiet = False,
 ) -> int:
     """Show what is said while it is spoken.
 

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auricle.cli.options import (
+    Device,
+    HeadName,
+    Language,
+    LocalOnly,
+    ModelName,
+    Quiet,
+    Revision,
+)
 from auricle.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -27,14 +36,6 @@ class Task(StrEnum):
     TRANSLATE = "translate"
 
 
-class Head(StrEnum):
-    """Which output head of a hybrid decodes."""
-
-    CTC = "ctc"
-    RNNT = "rnnt"
-    TDT = "tdt"
-
-
 def transcribe(
     inputs: Annotated[
         list[str],
@@ -44,14 +45,7 @@ def transcribe(
         ),
     ],
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            help="Hub name, folder or .nemo file; else $AURICLE_MODEL, else the default model.",
-        ),
-    ] = None,
+    model: ModelName = None,
     formats: Annotated[
         str,
         typer.Option(
@@ -70,33 +64,25 @@ def transcribe(
             "rows gain pred_text. Without it, standard output.",
         ),
     ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="For models that offer a choice; else detected.")
-    ] = None,
+    language: Language = None,
     task: Annotated[
         Task, typer.Option(help="translate (into English) needs a multilingual Whisper.")
     ] = Task.TRANSCRIBE,
     channel: Annotated[
         str, typer.Option(help="mix, a number from 0, or all (each on its own, as a speaker).")
     ] = "mix",
-    head: Annotated[
-        Head | None,
-        typer.Option(help="Of a hybrid model."),
-    ] = None,
+    head: HeadName = None,
     batch_seconds: Annotated[
         float | None,
         typer.Option(help="Audio seconds in a batch; chosen for the device if absent."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         str,
         typer.Option(help="auto, fp32, bf16, fp16; Whisper also int8."),
     ] = "auto",
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, tag or commit on the hub."),
-    ] = None,
-    local_only: Annotated[bool, typer.Option("--local-only", help="No network.")] = False,
+    revision: Revision = None,
+    local_only: LocalOnly = False,
     timestamps: Annotated[
         bool, typer.Option(help="Times and confidences of words and segments.")
     ] = True,
@@ -120,9 +106,7 @@ def transcribe(
         bool,
         typer.Option("--overwrite", help="Replace outputs that exist."),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Neither progress nor warnings.")
-    ] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Transcribe recordings.
 
