@@ -42,18 +42,25 @@ class Chunking:
     """How a stream is cut into chunks of `steps`, under one attention context.
 
     Attention sees `before` steps before a chunk and the chunk itself. Where layers look further
-    ahead, `after` steps in attention and `conv_after` in the convolution, each waits for them.
+    ahead, `after` steps in attention and `conv_after` in the convolution, each of the `layers` waits
+    for them.
     """
 
     steps: int
     before: int
     after: int = 0
     conv_after: int = 0
+    layers: int = 1
 
     @property
     def lag(self) -> int:
         """Steps by which a layer's answers come later than its questions."""
         return self.after + self.conv_after
+
+    @property
+    def latency(self) -> int:
+        """Steps from the start of a chunk until it has gone through all layers."""
+        return self.steps + self.lag * self.layers
 
 
 def chunking(config: ConformerConfig, size: ContextSize | None = None) -> Chunking:
@@ -82,7 +89,7 @@ def chunking(config: ConformerConfig, size: ContextSize | None = None) -> Chunki
     conv_after = config.conv_context[1]
     if conv_after and config.att_context_style == "chunked_limited":
         raise ConfigError("the encoder cannot step: its convolutions look beyond their chunk")
-    return Chunking(context.chunk, context.before, context.after, conv_after)
+    return Chunking(context.chunk, context.before, context.after, conv_after, config.n_layers)
 
 
 @dataclass
@@ -176,7 +183,7 @@ class ChunkedEncoder:
     @property
     def lag(self) -> int:
         """Steps by which encodings come later than their chunk."""
-        return self.chunking.lag * len(self.encoder.layers)
+        return self.chunking.latency - self.chunking.steps
 
     def steps_in(self, frames: int) -> int:
         """Steps that a stream of `frames` has."""

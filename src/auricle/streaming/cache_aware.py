@@ -69,8 +69,7 @@ def lookahead(engine: TorchEngine, context: ContextSize) -> Lookahead:
         raise ConfigError(
             f"lookahead={list(context)} is {seen:.0f} s of audio: at most {MOST_SECONDS}"
         )
-    steps = chunk.steps + chunk.lag * encoder.n_layers
-    return Lookahead(context, round(1000 * steps * engine.model.seconds_per_step))
+    return Lookahead(context, round(1000 * chunk.latency * engine.model.seconds_per_step))
 
 
 @dataclass
@@ -121,8 +120,7 @@ class CacheAwareStepper:
     @property
     def latency(self) -> float:
         """Seconds of audio from the start of a chunk until it can be decoded."""
-        steps = self._encoder.chunking.steps + self._encoder.lag
-        return steps * self.seconds_per_step
+        return self._encoder.chunking.latency * self.seconds_per_step
 
     @torch.inference_mode()
     def open(self, state: Mapping[str, Tensor] | None = None, *, prompt: int | None = None) -> int:
