@@ -42,8 +42,8 @@ class Chunking:
     """How a stream is cut into chunks of `steps`, under one attention context.
 
     Attention sees `before` steps before a chunk and the chunk itself. Where layers look further
-    ahead, `after` steps in attention and `conv_after` in the convolution, each of the `layers` waits
-    for them.
+    ahead, `after` steps in attention and `conv_after` in the convolution, each of the `layers`
+    waits for them.
     """
 
     steps: int
