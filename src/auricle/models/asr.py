@@ -156,6 +156,20 @@ class ASR(nn.Module):
         if ragged and self.encoder.hears_padding:
             return self._encode_each(samples, lengths, prompt, context)
         features, frames = self.features(samples, lengths)
+        return self.encode_features(features, frames, prompt=prompt, context=context)
+
+    def encode_features(
+        self,
+        features: Tensor,
+        frames: Tensor,
+        *,
+        prompt: Tensor | None = None,
+        context: tuple[int, ...] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`encode` from features [B, M, T] and their lengths [B] on, as training batches have them.
+
+        Rows of an encoder that hears padding are not parted here.
+        """
         dtype = next(self.encoder.parameters()).dtype
         encodings, steps = self.encoder(features.to(dtype), frames, context=context)
         return self.prompted(encodings, prompt), steps

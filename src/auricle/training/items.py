@@ -1,0 +1,82 @@
+"""What is learnt from: an item is one utterance without its sound, a batch is many with features.
+
+Letters in shapes: B batch, S samples, M mel bins, T frames, U tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+
+@runtime_checkable
+class Sound(Protocol):
+    """Where an item's sound lies; small, and can be sent to a worker process."""
+
+    def read(self, sample_rate: int) -> npt.NDArray[np.float32]:
+        """Mono samples [S].
+
+        Raises:
+            AudioError: It cannot be read; the message names it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One utterance to learn from.
+
+    `name` is for messages; `duration` is in seconds; `data` holds the row's other keys.
+    """
+
+    name: str
+    sound: Sound
+    duration: float
+    text: str
+    language: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the endless row of batches: `batch` batches of `epoch` (of all ranks) are done."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    """One rank's next batch: what to hear, the seed of its random choices, and where it stands.
+
+    `after` is where a run goes on that has done this batch and all before it.
+    """
+
+    items: tuple[Item, ...]
+    seed: tuple[int, ...]
+    after: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step of training sees; `lost` says, a line each, which items could not be used."""
+
+    features: Tensor  # [B, M, T] float32
+    frames: Tensor  # [B]
+    tokens: Tensor  # [B, U] int64, padded with 0
+    lengths: Tensor  # [B]
+    prompt: Tensor | None  # [B], the numbers of languages
+    items: tuple[Item, ...]
+    seed: tuple[int, ...]
+    after: Position
+    lost: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Audio in it, padding not counted."""
+        return sum(item.duration for item in self.items)
