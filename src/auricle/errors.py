@@ -33,6 +33,10 @@ class MissingExtra(AuricleError, ImportError):
     """An optional package is not installed; the message gives the command that installs it."""
 
 
+class NonFiniteLoss(AuricleError, ArithmeticError):
+    """A training's loss or gradients are no numbers any more; the message names the batch."""
+
+
 class Overloaded(AuricleError, RuntimeError):
     """The service has no room for this request now; try again later."""
 

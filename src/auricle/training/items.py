@@ -6,11 +6,12 @@ Letters in shapes: B batch, S samples, M mel bins, T frames, U tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 
@@ -80,3 +81,10 @@ class Batch:
     def seconds(self) -> float:
         """Audio in it, padding not counted."""
         return sum(item.duration for item in self.items)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on `device`."""
+        names = ("features", "frames", "tokens", "lengths", "prompt")
+        held = {name: getattr(self, name) for name in names}
+        moved = {n: t.to(device, non_blocking=True) for n, t in held.items() if t is not None}
+        return replace(self, **moved)
