@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from auricle.errors import ConfigError
 from auricle.training.optimizing import Novograd, build_optimizer, learning_rate
@@ -88,6 +90,29 @@ def test_novograd_learns_and_its_state_saves_and_loads() -> None:
     assert steps(twin, again, 20) == last
     for mine, other in zip(twin.parameters(), model.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def _train_sharded(rank: int, meeting: str) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    sharded = fully_shard(copy.deepcopy(plain), mesh=mesh)
+    inputs = torch.randn(8, 6)
+    for model in (plain, sharded):
+        optimizer = Novograd(model.parameters(), lr=0.05, weight_decay=1e-3)
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(inputs).square().mean().backward()
+            optimizer.step()
+    for mine, other in zip(sharded.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.full_tensor(), other, rtol=1e-5, atol=1e-6)
+    torch.distributed.destroy_process_group()
+
+
+def test_novograd_of_sharded_weights_takes_the_norm_of_the_whole(tmp_path) -> None:
+    """FSDP2 over two processes; a rank that fails makes `spawn` raise."""
+    torch.multiprocessing.spawn(_train_sharded, (str(tmp_path / "meeting"),), nprocs=2)
 
 
 class Net(nn.Module):
