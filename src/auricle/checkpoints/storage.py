@@ -13,10 +13,13 @@ from auricle.checkpoints.reading import read_json
 from auricle.errors import CheckpointError, ConfigError, ModelNotFound
 
 FORMATS = ("auricle", "nemo", "huggingface")
+RUN_MODEL = "model"  # where a training's folder has the best model so far
 
 
 def load(path: Path, *, name: str | None = None) -> Checkpoint:
     """Read a `.nemo` file or its unpacked folder, a Hugging Face folder, or Auricle's own.
+
+    Of the folder of a training it is the best model so far.
 
     Args:
         path: The file or folder; its content tells the format.
@@ -35,6 +38,8 @@ def load(path: Path, *, name: str | None = None) -> Checkpoint:
         if is_native(read_json(path / "config.json")):
             return load_native(path, name=name)
         return load_huggingface(path, name=name)
+    if (path / RUN_MODEL / "config.json").exists():
+        return load_native(path / RUN_MODEL, name=name)
     archives = sorted(path.glob("*.nemo"))
     if len(archives) == 1:
         return load_nemo(archives[0], name=name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,18 +17,22 @@ from auricle.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MARKER = "config.json"  # only a folder that holds it is taken for a checkpoint and replaced
+MARKER = "config.json"
 
 
 @contextmanager
-def folder_beside(path: Path) -> Iterator[Path]:
+def folder_beside(path: Path, *, marker: str = MARKER) -> Iterator[Path]:
     """A folder to fill; at the end of the block it takes the place of `path`.
+
+    Args:
+        path: Where it shall lie.
+        marker: Only a folder that holds this file is taken for a checkpoint and replaced.
 
     Raises:
         CheckpointError: `path` is there already and is no checkpoint folder.
         OSError: The disk is full, or the place is read-only; it names `path`.
     """
-    if path.exists() and not (path.is_dir() and _replaceable(path)):
+    if path.exists() and not (path.is_dir() and _replaceable(path, marker)):
         raise CheckpointError(
             f"{path} is there already and is no checkpoint folder; choose another name"
         )
@@ -56,7 +62,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Tensors that share memory are written apart: the format has no aliases."""
+    """Tensors that share memory are written apart: the format has no aliases.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     seen: set[int] = set()
@@ -65,8 +76,13 @@ def write_safetensors(
         shared = value.data_ptr() in seen
         seen.add(value.data_ptr())
         apart[key] = value.clone() if shared else value.contiguous()
-    save_file(apart, path, metadata=dict(metadata) if metadata else None)
+    try:
+        save_file(apart, path, metadata=dict(metadata) if metadata else None)
+    except SafetensorError as error:  # the library hides the system's error in its text
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        raise
 
 
-def _replaceable(folder: Path) -> bool:
-    return (folder / MARKER).exists() or not any(folder.iterdir())
+def _replaceable(folder: Path, marker: str) -> bool:
+    return (folder / marker).exists() or not any(folder.iterdir())
