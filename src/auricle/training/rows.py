@@ -1,0 +1,99 @@
+"""Rows of any kind of source on their way to items: filtered, measured, written in one style."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from auricle.errors import AudioError
+from auricle.training.items import Item
+from auricle.training.recipe import DataRecipe, SourceRecipe
+from auricle.training.sounds import MeasuredSound
+from auricle.training.texts import normalise
+
+_FIELDS = frozenset({"audio_filepath", "duration", "offset", "text", "lang"})
+_NOTHING: Mapping[str, Any] = {}  # a proxy could not be sent to a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row as a source holds it; `data` is all of it, and what filters look at."""
+
+    name: str
+    sound: MeasuredSound
+    text: str
+    duration: float | None = None
+    language: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Sieve:
+    """Rows in, items out: those that a recipe keeps; `dropped` counts the others by reason."""
+
+    def __init__(self, source: SourceRecipe, data: DataRecipe) -> None:
+        self._source, self._data = source, data
+        self.dropped: Counter[str] = Counter()
+
+    def items(self, rows: Iterable[Found]) -> Iterator[Item]:
+        """The items of the rows that are kept.
+
+        Raises:
+            AudioError: A row without duration cannot be measured, and the recipe refuses that.
+        """
+        for row in rows:
+            if (reason := self._unwanted(row)) is not None:
+                self.dropped[reason] += 1
+                continue
+            try:
+                duration = row.sound.seconds() if row.duration is None else row.duration
+            except AudioError:
+                if self._data.invalid == "refuse":
+                    raise
+                self.dropped["sound that cannot be read"] += 1
+                continue
+            if (reason := self._misfit(duration)) is not None:
+                self.dropped[reason] += 1
+                continue
+            yield self._item(row, duration)
+
+    def reasons(self) -> str:
+        """What took rows, for a message."""
+        said = [f"{count} by {reason}" for reason, count in self.dropped.most_common()]
+        return "rows were taken out: " + ", ".join(said) if said else "there are no rows"
+
+    def _unwanted(self, row: Found) -> str | None:
+        """The filter that takes a row out, if one does."""
+        for key, values in self._source.where.items():
+            if row.data.get(key) not in values:
+                return f"where {key}"
+        for key, values in self._source.unless.items():
+            if key in row.data and row.data[key] in values:
+                return f"unless {key}"
+        return None
+
+    def _misfit(self, duration: float) -> str | None:
+        """The bound that a duration breaks, if it does."""
+        if duration < self._data.min_seconds:
+            return f"min_seconds ({self._data.min_seconds:g})"
+        if duration > self._data.max_seconds:
+            return f"max_seconds ({self._data.max_seconds:g})"
+        return None
+
+    def _item(self, row: Found, duration: float) -> Item:
+        return Item(
+            name=row.name,
+            sound=row.sound,
+            duration=duration,
+            text=normalise(row.text, self._data.text),
+            language=row.language or self._source.language,
+            data=_others(row.data),
+        )
+
+
+def _others(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keys that an item has no field for; the names are shared, for there are many rows."""
+    others = {sys.intern(key): value for key, value in data.items() if key not in _FIELDS}
+    return others or _NOTHING

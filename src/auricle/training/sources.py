@@ -1,0 +1,123 @@
+"""The sources of a recipe, opened: bodies of speech that give their items in a seeded order.
+
+What is read here are names, texts and headers; sound is read by workers, when its turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from auricle import manifests
+from auricle.errors import ConfigError, ManifestError
+from auricle.training.items import Item
+from auricle.training.listed import Joined, Listed
+from auricle.training.recipe import DataRecipe, SourceRecipe
+from auricle.training.rows import Found, Sieve
+from auricle.training.sounds import FileSound
+from auricle.training.texts import check_one_style, style_of
+
+_STYLE_ROWS = 1000
+
+
+class Source(Protocol):
+    """A body of speech; `dropped` counts the rows that gave no item, by what took them."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def weight(self) -> float | None:
+        """Its share of what is drawn; None draws every item once an epoch."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Rows that gave no item."""
+
+    @property
+    def size(self) -> int | None:
+        """Items in a pass; None where they are streamed."""
+
+    def items(self) -> Iterator[Item]:
+        """A pass in an order that is always the same."""
+
+    def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
+        """A pass in an order that `rng` draws."""
+
+
+def open_sources(
+    sources: Sequence[SourceRecipe], data: DataRecipe, *, folder: Path | None = None
+) -> list[Source]:
+    """Open the sources of a recipe; relative names are taken from `folder`.
+
+    Raises:
+        ConfigError: A source that cannot be, such as one of two kinds; a column that is not there;
+            styles of writing that differ, where the recipe does not say what to make of them.
+        ManifestError: A missing manifest, a row that cannot be read, a damaged shard, or a source
+            of which no row is left.
+        AudioError: A row without duration whose sound cannot be read, where that is refused.
+    """
+    opened = [_opened(source, data, folder or Path()) for source in sources]
+    if data.text is None:
+        check_one_style({s.name: style_of(texts([s], _STYLE_ROWS)) for s in opened})
+    return opened
+
+
+def texts(sources: Iterable[Source], most: int | None = None) -> Iterator[str]:
+    """The transcripts of all sources, or of the first items of each."""
+    for source in sources:
+        yield from (item.text for item in islice(source.items(), most))
+
+
+def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
+    name = _name(source)
+    if source.weight is not None and not source.weight > 0:
+        raise ConfigError(f"{name}: weight must be more than 0, got {source.weight}")
+    sieve = Sieve(source, data)
+    groups = [list(sieve.items(rows)) for rows in _rows(source, folder)]
+    groups = [group for group in groups if group]
+    if not groups:
+        raise ManifestError(f"{name}: no items to learn from: {sieve.reasons()}")
+    if source.join is not None:
+        parts = [item for group in groups for item in group]
+        limit = data.max_seconds
+        return Joined(name, source.weight, parts, sieve.dropped, source.join, limit)
+    return Listed(name, source.weight, groups, sieve.dropped, data.shuffle_buffer)
+
+
+def _name(source: SourceRecipe) -> str:
+    """What the recipe calls a source: the first of its names."""
+    kinds = {k: v for k in ("tar", "dataset", "cuts") if (v := getattr(source, k)) is not None}
+    if source.manifest is not None and set(kinds) != {"tar"}:
+        kinds["manifest"] = source.manifest
+    if len(kinds) != 1:
+        raise ConfigError(
+            "a source needs exactly one of manifest, tar, dataset and cuts (manifest beside tar "
+            f"is NeMo's tarred layout), got {' and '.join(sorted(kinds)) or 'none of them'}"
+        )
+    (value,) = kinds.values()
+    return value if isinstance(value, str) else ", ".join(value[:2])
+
+
+def _rows(source: SourceRecipe, folder: Path) -> Iterator[Iterable[Found]]:
+    """The rows of a source, in groups that lie side by side."""
+    assert source.manifest is not None
+    yield _manifest_rows(_named(source.manifest, folder), source)
+
+
+def _named(names: str | Sequence[str], folder: Path) -> list[Path]:
+    return [folder / name for name in ([names] if isinstance(names, str) else names)]
+
+
+def _manifest_rows(paths: Iterable[Path], source: SourceRecipe) -> Iterator[Found]:
+    for path in paths:
+        for row in manifests.read(path):
+            sound = FileSound(str(row.path), row.offset, row.duration)
+            at = f" at {row.offset:g} s" if row.offset else ""
+            text = row.data.get(source.text_column) or ""
+            yield Found(sound.path + at, sound, text, row.duration, row.language, row.data)
