@@ -164,3 +164,20 @@ def test_rows_are_streamed_through_a_rewrite(tmp_path: Path) -> None:
     path = lines(tmp_path / "m.jsonl", *[f'{{"audio_filepath": "{i}.wav"}}' for i in range(3)])
     manifests.write(path, (row for row in manifests.read(path) if row.path.stem != "1"))
     assert [row.path.stem for row in manifests.read(path)] == ["0", "2"]
+
+
+def test_bad_rows_can_be_gone_past(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(
+        b'{"audio_filepath": "a.wav"}\n{"audio_filepath": \n\n{"duration": 1}\n'
+        b'{"audio_filepath": "\xff.wav"}\n{"audio_filepath": "b.wav"}\n'
+    )
+    wrong: list[ManifestError] = []
+    rows = list(manifests.read(path, bad_row=wrong.append))
+    assert [row.path.name for row in rows] == ["a.wav", "b.wav"]
+    said = [str(error).removeprefix(f"{path}, ") for error in wrong]
+    assert said[0].startswith("line 2: not JSON")
+    assert said[1].startswith("line 4: needs audio_filepath")
+    assert said[2] == "line 5: not UTF-8; save it as UTF-8"
+    with pytest.raises(ManifestError, match="line 2: not JSON"):
+        list(manifests.read(path))

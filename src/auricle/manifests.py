@@ -11,7 +11,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +44,15 @@ def is_manifest(path: str | Path) -> bool:
     return Path(path).name.lower().endswith(_SUFFIXES)
 
 
-def read(path: str | Path) -> Iterator[Row]:
+def read(
+    path: str | Path, *, bad_row: Callable[[ManifestError], None] | None = None
+) -> Iterator[Row]:
     """The rows of a manifest, in order; empty lines are passed over.
+
+    Args:
+        path: The manifest.
+        bad_row: Is given what is wrong with each row that cannot be read, and reading goes on;
+            None raises it.
 
     Raises:
         ManifestError: No such file, or a row that cannot be read; it names the file and the line
@@ -56,14 +63,18 @@ def read(path: str | Path) -> Iterator[Row]:
     try:
         with _open(path) as file:
             for number, line in enumerate(file, 1):
-                if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
-                    yield _row(text, folder)
+                try:
+                    row = _decoded(line, number, folder)
+                except _RowError as error:
+                    wrong = ManifestError(f"{path}, line {number}: {error}")
+                    if bad_row is None:
+                        raise wrong from None
+                    bad_row(wrong)
+                    continue
+                if row is not None:
+                    yield row
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such manifest; check the path") from None
-    except _RowError as error:
-        raise ManifestError(f"{path}, line {number}: {error}") from None
-    except UnicodeDecodeError:
-        raise ManifestError(f"{path}, line {number}: not UTF-8; save it as UTF-8") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ManifestError(f"{path}, line {number + 1}: damaged gzip: {error}") from error
     except OSError as error:
@@ -106,6 +117,15 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rb")
     return path.open("rb")
+
+
+def _decoded(line: bytes, number: int, folder: Path) -> Row | None:
+    """The row of a line; None where it is empty."""
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+    except UnicodeDecodeError:
+        raise _RowError("not UTF-8; save it as UTF-8") from None
+    return _row(text, folder) if text else None
 
 
 def _row(line: str, folder: Path) -> Row:
