@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from auricle.errors import ConfigError
+from auricle.training.architecture import model_config
 from auricle.training.recipe import (
     DataRecipe,
     ModelRecipe,
@@ -96,6 +97,7 @@ def check_recipe(recipe: Recipe, *, where: str | None = None, device: str | None
 def _complaints(recipe: Recipe, device: str | None) -> Iterator[str]:
     yield from _numbers(recipe)
     yield from _model(recipe.model)
+    yield from _networks(recipe)
     yield from _tokenizer(recipe.tokenizer)
     yield from _data(recipe.data)
     yield from _augmentation(recipe)
@@ -166,6 +168,14 @@ def _model(model: ModelRecipe) -> Iterator[str]:
     if heads == ("ctc",) and (model.predictor or model.joint):
         given = "predictor" if model.predictor else "joint"
         yield f"model.{given} is part of an rnnt or tdt head, which model.heads does not have"
+
+
+def _networks(recipe: Recipe) -> Iterator[str]:
+    if recipe.init_from is None:
+        try:
+            model_config(recipe.model, recipe.tokenizer.size)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _tokenizer(tokenizer: TokenizerRecipe) -> Iterator[str]:

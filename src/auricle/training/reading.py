@@ -8,21 +8,20 @@ anything else takes the place of what was there. What contradicts itself `consis
 from __future__ import annotations
 
 import difflib
-import functools
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import yaml
 
-from auricle.errors import ConfigError, MissingExtra
+from auricle.errors import ConfigError
 from auricle.training.consistency import check_recipe
 from auricle.training.recipe import Recipe
+from auricle.training.schema import validated
 
 MAX_BYTES = 2**18
 MAX_DEPTH = 32
@@ -30,7 +29,6 @@ MAX_CHAIN = 8
 SUFFIXES = (".yaml", ".yml")
 
 Values = dict[str, Any]
-Key = str | int
 
 # What other toolkits call a key, where the names are too different to be near.
 TERMS = {
@@ -123,7 +121,10 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     values = {"name": found.name, **_extended(found, ())}
     for text in overrides:
         _override(values, text, found.where)
-    recipe = _validated(values, found.where)
+    try:
+        recipe = validated(Recipe, values, terms=TERMS)
+    except ConfigError as error:
+        raise ConfigError(f"{found.where}: {error}") from None
     check_recipe(recipe, where=found.where)
     return recipe
 
@@ -304,121 +305,6 @@ def _with_paths(value: Any, folder: Path, name: str = "") -> Any:
     if _MAYBE_PATHS.fullmatch(name) and (value.startswith((".", "~")) or path.exists()):
         return str(path)
     return value
-
-
-def _validated(values: Values, where: str) -> Recipe:
-    try:
-        from pydantic import ConfigDict, ValidationError, create_model
-    except ImportError:
-        raise MissingExtra("recipes need the extra train: pip install 'auricle[train]'") from None
-    # A dataclass takes its rules from the model that holds it; JSON is where lists are tuples.
-    rules = ConfigDict(extra="forbid", strict=True)
-    holder: Any = create_model("Holder", __config__=rules, recipe=(Recipe, ...))
-    try:
-        recipe: Recipe = holder.model_validate_json(json.dumps({"recipe": values})).recipe
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {_complaint(error.errors(), values)}") from None
-    return recipe
-
-
-_WANTED = {
-    "bool_type": "true or false",
-    "dataclass_type": "a mapping",
-    "dict_type": "a mapping",
-    "float_type": "a number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "mapping_type": "a mapping",
-    "string_type": "text",
-    "too_long": "a shorter list",
-    "tuple_type": "a list",
-}
-
-
-def _complaint(errors: Sequence[Any], values: Values) -> str:
-    """The first thing that is wrong; what a union's members each want is said together."""
-    paths = [_path(error["loc"][1:], values) for error in errors]
-    path = next((p for p, e in zip(paths, errors, strict=True) if _unknown(e)), paths[0])
-    here = [e for p, e in zip(paths, errors, strict=True) if p == path]
-    name = ".".join(str(key) for key in path)
-    if _unknown(here[0]):
-        return f"{name} is no key of a recipe; nearest is {_nearest(path)}"
-    if here[0]["type"] == "missing":
-        return f"{name} is missing"
-    wanted = " or ".join(dict.fromkeys(_wanted(error) for error in here))
-    said = json.dumps(here[0]["input"], ensure_ascii=False)
-    said = said if len(said) <= 60 else f"{said[:57]}..."
-    return f"{name} is {said}; it must be {wanted}"
-
-
-def _wanted(error: Any) -> str:
-    if error["type"] == "literal_error":
-        return str(error["ctx"]["expected"])
-    message = str(error["msg"]).removeprefix("Input should be ")
-    return _WANTED.get(str(error["type"]), message)
-
-
-def _unknown(error: Any) -> bool:
-    return str(error["type"]) == "unexpected_keyword_argument"
-
-
-def _path(loc: Sequence[Key], values: Values) -> tuple[Key, ...]:
-    """The keys among what pydantic says; the others name members of unions."""
-    node: Any = values
-    path: list[Key] = []
-    for i, key in enumerate(loc):
-        inside = (isinstance(node, dict) and key in node) or (
-            isinstance(node, list) and isinstance(key, int) and key < len(node)
-        )
-        if inside:
-            node = node[key]
-        if inside or (i == len(loc) - 1 and isinstance(node, (dict, list))):
-            path.append(key)
-    return tuple(path)
-
-
-def _nearest(path: tuple[Key, ...]) -> str:
-    """The key that was probably meant: a like one beside it, else a like one anywhere."""
-    wrong = str(path[-1])
-    prefix = "".join(f"{key}." for key in path[:-1])
-    level: Any = _schema()
-    for key in path[:-1]:
-        level = level if isinstance(key, int) else level.get(key) or {}
-    beside = difflib.get_close_matches(wrong, level, n=1, cutoff=0.7)
-    if beside:
-        return f"{prefix}{beside[0]}"
-    if wrong in TERMS:
-        return TERMS[wrong]
-    everywhere = {name.rpartition(".")[2]: name for name in _names(_schema())}
-    far = difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.85)
-    if far:
-        return everywhere[far[0]]
-    return f"{prefix}{difflib.get_close_matches(wrong, level, n=1, cutoff=0.0)[0]}"
-
-
-@functools.cache
-def _schema() -> Mapping[str, Any]:
-    return _keys(Recipe)
-
-
-def _keys(kind: Any) -> dict[str, Any]:
-    """The keys of a dataclass, each with those below it."""
-    hints = get_type_hints(kind)
-    return {f.name: next(map(_keys, _dataclasses(hints[f.name])), None) for f in fields(kind)}
-
-
-def _dataclasses(hint: Any) -> Iterator[Any]:
-    if is_dataclass(hint):
-        yield hint
-    for inner in get_args(hint):
-        yield from _dataclasses(inner)
-
-
-def _names(schema: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for key, below in schema.items():
-        listed = key in ("train", "validation") and prefix == "data."
-        yield f"{prefix}{key}"
-        yield from _names(below or {}, f"{prefix}{key}.0." if listed else f"{prefix}{key}.")
 
 
 def _plain(value: Any) -> Any:

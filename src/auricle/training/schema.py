@@ -1,0 +1,167 @@
+"""Dataclasses from plain values: strictly typed, without unknown keys, wrong ones said in a line.
+
+Knows no recipe: a dataclass is its schema, and pydantic does the checking.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from auricle.errors import ConfigError, MissingExtra
+
+T = TypeVar("T")
+Key = str | int
+Path = tuple[Key, ...]
+
+
+def validated(
+    kind: type[T],
+    values: Mapping[str, Any],
+    *,
+    where: str = "",
+    terms: Mapping[str, str] | None = None,
+) -> T:
+    """The dataclass `kind` made of `values`; lists become tuples, whole numbers floats.
+
+    Args:
+        kind: May hold further dataclasses.
+        values: What a YAML file can say.
+        where: The key at which `values` stand, for messages.
+        terms: Full names of keys by what others call them, where that is not near.
+
+    Raises:
+        ConfigError: A key that is unknown or missing, or a value that does not fit; names the key
+            and the nearest known one.
+        MissingExtra: pydantic is not installed.
+    """
+    schema: Any = kind
+    holder = _holder(schema)
+    from pydantic import ValidationError
+
+    try:
+        made: T = holder.model_validate_json(json.dumps({"held": values})).held
+    except ValidationError as error:
+        prefix = f"{where}." if where else ""
+        complaint = _complaint(error.errors(), values, _keys(schema), prefix, terms or {})
+        raise ConfigError(complaint) from None
+    return made
+
+
+@functools.cache
+def _holder(kind: type) -> Any:
+    try:
+        from pydantic import ConfigDict, create_model
+    except ImportError:
+        raise MissingExtra("recipes need the extra train: pip install 'auricle[train]'") from None
+    # A dataclass takes its rules from the model that holds it; JSON is where lists are tuples.
+    rules = ConfigDict(extra="forbid", strict=True)
+    return create_model("Holder", __config__=rules, held=(kind, ...))
+
+
+_WANTED = {
+    "bool_type": "true or false",
+    "dataclass_type": "a mapping",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "mapping_type": "a mapping",
+    "string_type": "text",
+    "too_long": "a shorter list",
+    "tuple_type": "a list",
+}
+
+
+def _complaint(
+    errors: Sequence[Any],
+    values: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    prefix: str,
+    terms: Mapping[str, str],
+) -> str:
+    """The first thing that is wrong; what a union's members each want is said together."""
+    paths = [_path(error["loc"][1:], values) for error in errors]
+    path = next((p for p, e in zip(paths, errors, strict=True) if _unknown(e)), paths[0])
+    here = [e for p, e in zip(paths, errors, strict=True) if p == path]
+    name = prefix + ".".join(str(key) for key in path)
+    if _unknown(here[0]):
+        return f"{name} is no key of a recipe; nearest is {prefix}{_nearest(path, schema, terms)}"
+    if here[0]["type"] == "missing":
+        return f"{name} is missing"
+    if here[0]["type"] == "value_error":  # what the dataclass itself refuses
+        return f"{name.removesuffix('.')}: {here[0]['ctx']['error']}"
+    wanted = " or ".join(dict.fromkeys(_wanted(error) for error in here))
+    said = json.dumps(here[0]["input"], ensure_ascii=False)
+    said = said if len(said) <= 60 else f"{said[:57]}..."
+    return f"{name} is {said}; it must be {wanted}"
+
+
+def _wanted(error: Any) -> str:
+    if error["type"] == "literal_error":
+        return str(error["ctx"]["expected"])
+    message = str(error["msg"]).removeprefix("Input should be ")
+    return _WANTED.get(str(error["type"]), message)
+
+
+def _unknown(error: Any) -> bool:
+    return str(error["type"]) == "unexpected_keyword_argument"
+
+
+def _path(loc: Sequence[Key], values: Mapping[str, Any]) -> Path:
+    """The keys among what pydantic says; the others name members of unions."""
+    node: Any = values
+    path: list[Key] = []
+    for i, key in enumerate(loc):
+        inside = (isinstance(node, dict) and key in node) or (
+            isinstance(node, list) and isinstance(key, int) and key < len(node)
+        )
+        if inside:
+            node = node[key]
+        if inside or (i == len(loc) - 1 and isinstance(node, (dict, list))):
+            path.append(key)
+    return tuple(path)
+
+
+def _nearest(path: Path, schema: Mapping[str, Any], terms: Mapping[str, str]) -> str:
+    """The key that was probably meant: a like one beside it, else a like one anywhere."""
+    wrong = str(path[-1])
+    before = "".join(f"{key}." for key in path[:-1])
+    level: Mapping[str, Any] = schema
+    for key in path[:-1]:
+        level = level if isinstance(key, int) else level.get(key) or {}
+    beside = difflib.get_close_matches(wrong, level, n=1, cutoff=0.7)
+    if beside:
+        return f"{before}{beside[0]}"
+    if wrong in terms:
+        return terms[wrong]
+    everywhere = {name.rpartition(".")[2]: name for name in _names(schema)}
+    far = difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.85)
+    if far:
+        return everywhere[far[0]]
+    return f"{before}{difflib.get_close_matches(wrong, level, n=1, cutoff=0.0)[0]}"
+
+
+@functools.cache
+def _keys(kind: Any) -> Mapping[str, Any]:
+    """The keys of a dataclass, each with those below it, None where there are none."""
+    hints = get_type_hints(kind)
+    return {f.name: next(map(_keys, _dataclasses(hints[f.name])), None) for f in fields(kind)}
+
+
+def _dataclasses(hint: Any) -> Iterator[Any]:
+    if is_dataclass(hint):
+        yield hint
+    for inner in get_args(hint):
+        yield from _dataclasses(inner)
+
+
+def _names(schema: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, below in schema.items():
+        listed = key in ("train", "validation") and prefix == "data."
+        yield f"{prefix}{key}"
+        yield from _names(below or {}, f"{prefix}{key}.0." if listed else f"{prefix}{key}.")
