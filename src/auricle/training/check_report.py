@@ -1,0 +1,191 @@
+"""What a check of the data has found: values, one table for terminals, and plain JSON."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from auricle.errors import ConfigError, ManifestError
+
+Kind = Literal[
+    "row", "missing", "unreadable", "duration", "header", "text", "characters", "empty", "long"
+]
+# What each kind is called, and what to do about it.
+KINDS: Mapping[Kind, tuple[str, str]] = {
+    "row": ("rows that cannot be read", "mend these lines, or take them out"),
+    "missing": ("missing files", "check the paths; relative ones begin at the manifest's folder"),
+    "unreadable": ("files that cannot be read", "record or copy them again"),
+    "duration": ("durations that cannot be", "write them anew, or leave them out of the rows"),
+    "header": ("durations that the file denies", "write them anew, or leave them out of the rows"),
+    "text": ("texts that the tokenizer refuses", "set the row's lang, or the source's language"),
+    "characters": (
+        "texts that the tokenizer cannot write",
+        "set data.text, or build the tokenizer from these texts",
+    ),
+    "empty": ("empty texts", "right where nothing is said; else write them"),
+    "long": ("texts too long for their sound", "check text and duration, or cut the rows better"),
+}
+_BAR = 40
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of problem; `drops` says whether such items cannot be learnt from."""
+
+    kind: Kind
+    items: int
+    seconds: float
+    drops: bool
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A source: what it gave, and how many rows the recipe left out, by reason."""
+
+    name: str
+    items: int
+    seconds: float
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found in all sources.
+
+    Args:
+        items: How many items there are.
+        seconds: How long they are together.
+        kept: How many can be learnt from.
+        kept_seconds: How long those are together.
+        sources: What each source gave.
+        problems: What was found, in the order of `KINDS`.
+        characters: Those that the tokenizer cannot write, and in how many texts they are.
+        durations: How many items are at most so many seconds long, and longer than the one before.
+        invalid: What the recipe does with items that cannot be learnt from.
+        dropped: Name and text of each of these.
+    """
+
+    items: int
+    seconds: float
+    kept: int
+    kept_seconds: float
+    sources: tuple[Checked, ...]
+    problems: tuple[Problem, ...]
+    characters: Mapping[str, int]
+    durations: tuple[tuple[float, int], ...]
+    invalid: Literal["skip", "refuse"]
+    dropped: frozenset[tuple[str, str]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether a training with these data would begin."""
+        return self._refusal() is None
+
+    def refuse(self) -> None:
+        """Raise where a training must not begin.
+
+        Raises:
+            ManifestError: Rows that cannot be read, nothing left to learn from, or problems that
+                the recipe refuses.
+            ConfigError: The first problem that the recipe refuses is one of the tokenizer.
+        """
+        if (error := self._refusal()) is not None:
+            raise error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        plain = asdict(self)
+        del plain["dropped"]
+        plain["durations"] = [
+            {"up_to": top if math.isfinite(top) else None, "items": n}
+            for top, n in self.durations
+            if n
+        ]
+        for problem in plain["problems"]:
+            problem["what"], problem["cure"] = KINDS[problem["kind"]]
+        return {**plain, "passed": self.passed}
+
+    def text(self) -> str:
+        """A table for people."""
+        return "\n".join(line.rstrip() for line in self._lines())
+
+    def _refusal(self) -> ManifestError | ConfigError | None:
+        worst = [
+            p for p in self.problems if p.drops and (p.kind == "row" or self.invalid != "skip")
+        ]
+        if not self.kept and not worst:
+            worst = [p for p in self.problems if p.drops]
+        if worst:
+            first = worst[0]
+            what, cure = KINDS[first.kind]
+            more = f", and {len(worst) - 1} more kinds of problems" if worst[1:] else ""
+            kind = ConfigError if first.kind in ("text", "characters") else ManifestError
+            return kind(f"{first.items} {what} ({first.examples[0]}){more}; {cure}")
+        if not self.kept:
+            return ManifestError("there is nothing to learn from: no source has any items")
+        return None
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{'source':<44}{'items':>10}{'hours':>10}  left out by the recipe"
+        for source in self.sources:
+            reasons = ", ".join(f"{why}: {count:,}" for why, count in source.left_out.items())
+            yield f"{_short(source.name):<44}{source.items:>10,}{_hours(source.seconds)}  {reasons}"
+        if self.problems:
+            yield ""
+            yield f"{'problem':<44}{'items':>10}{'hours':>10}  what becomes of them"
+        for problem in self.problems:
+            what, cure = KINDS[problem.kind]
+            count = f"{problem.items:>10,}{_hours(problem.seconds)}"
+            yield f"{what:<44}{count}  {self._fate(problem)}"
+            yield from (f"    {example}" for example in problem.examples)
+            if problem.items > len(problem.examples):
+                yield "    ..."
+            if problem.kind == "characters":
+                yield f"    {_characters(self.characters)}"
+            yield f"    -> {cure}"
+        yield ""
+        yield from self._histogram()
+        yield (
+            f"{self.kept:,} of {self.items:,} items can be learnt from: "
+            f"{self.kept_seconds / 3600:.2f} of {self.seconds / 3600:.2f} hours"
+        )
+
+    def _fate(self, problem: Problem) -> str:
+        if not problem.drops:
+            return "learnt from all the same"
+        return "refused" if problem.kind == "row" or self.invalid == "refuse" else "skipped"
+
+    def _histogram(self) -> Iterator[str]:
+        most, last = max((count for _, count in self.durations), default=0), 0.0
+        for top, count in self.durations:
+            if count:
+                bar = "#" * max(1, round(_BAR * count / most))
+                span = f"over {last:g} s" if math.isinf(top) else f"{last:g} to {top:g} s"
+                yield f"{span:>14} {count:>10,} {bar}"
+            last = top
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:>10.2f}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 42 else "..." + name[-39:]
+
+
+def _characters(counts: Mapping[str, int]) -> str:
+    shown = sorted(counts, key=lambda c: -counts[c])[:20]
+    more = f", and {len(counts) - len(shown)} others" if len(counts) > len(shown) else ""
+    return "in so many texts: " + ", ".join(f"{spelt(c)} {counts[c]:,}" for c in shown) + more
+
+
+def spelt(character: str) -> str:
+    """A character as people can see it."""
+    if unicodedata.category(character)[0] in "CMZ":
+        name = unicodedata.name(character, "")
+        return f"U+{ord(character):04X} {name}".rstrip()
+    return f"'{character}'"
