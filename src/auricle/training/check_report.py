@@ -122,9 +122,9 @@ class CheckReport:
         if worst:
             first = worst[0]
             what, cure = KINDS[first.kind]
-            more = f", and {len(worst) - 1} more kinds of problems" if worst[1:] else ""
+            others = "".join(f"; {KINDS[p.kind][0]}: {p.items:,}" for p in worst[1:])
             kind = ConfigError if first.kind in ("text", "characters") else ManifestError
-            return kind(f"{first.items} {what} ({first.examples[0]}){more}; {cure}")
+            return kind(f"{what}: {first.items:,} ({first.examples[0]}): {cure}{others}")
         if not self.kept:
             return ManifestError("there is nothing to learn from: no source has any items")
         return None
