@@ -8,10 +8,10 @@ from typing import Any
 
 from auricle.checkpoints.nemo_archive import NemoArchive
 from auricle.checkpoints.sections import Section
+from auricle.checkpoints.sentencepiece_model import tokenizer_folder
 from auricle.checkpoints.tokenizer_json import to_sentencepiece
 from auricle.errors import CheckpointError
 from auricle.tokenizers import (
-    SPACE,
     AggregateTokenizer,
     CharTokenizer,
     HFTokenizer,
@@ -22,7 +22,12 @@ from auricle.tokenizers import (
 )
 
 IGNORED = ("dir", "hf_kwargs", "special_tokens", "update_tokenizer", "spe_tokenizer_vocab", "name")
-UNKNOWN_PIECE = "<unk>"
+
+_KEYS = {
+    "tokenizer.model": "model_path",
+    "vocab.txt": "vocab_path",
+    "tokenizer.vocab": "spe_tokenizer_vocab",
+}
 
 
 def read_tokenizer(section: Section, archive: NemoArchive) -> Tokenizer:
@@ -78,14 +83,8 @@ def write_tokenizer(tokenizer: Tokenizer) -> tuple[dict[str, Any] | None, dict[s
     if isinstance(tokenizer, WordPieceTokenizer):
         return _section("wpe", {"vocab_path": ("vocab.txt", tokenizer.files()["vocab.txt"])})
     if isinstance(tokenizer, SentencePieceTokenizer):
-        return _section(
-            "bpe",
-            {
-                "model_path": ("tokenizer.model", tokenizer.model),
-                "vocab_path": ("vocab.txt", _vocab_txt(tokenizer)),
-                "spe_tokenizer_vocab": ("tokenizer.vocab", _vocab_with_scores(tokenizer)),
-            },
-        )
+        files = tokenizer_folder(tokenizer.model)
+        return _section("bpe", {_KEYS[name]: (name, content) for name, content in files.items()})
     if isinstance(tokenizer, HFTokenizer):
         return write_tokenizer(to_sentencepiece(tokenizer))
     raise CheckpointError(f"a {tokenizer.spec['kind']} tokenizer has no form in NeMo")
@@ -124,18 +123,3 @@ def _section(
         section[key] = f"nemo:{hashed}"
         artefacts[hashed] = content
     return section, artefacts
-
-
-def _vocab_txt(tokenizer: SentencePieceTokenizer) -> bytes:
-    """In WordPiece's spelling: NeMo keeps the file beside the model and never reads it."""
-    lines = [
-        piece[1:] if piece.startswith(SPACE) else f"##{piece}"
-        for piece in tokenizer.pieces
-        if piece != UNKNOWN_PIECE
-    ]
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _vocab_with_scores(tokenizer: SentencePieceTokenizer) -> bytes:
-    rows = zip(tokenizer.pieces, tokenizer.scores(), strict=True)
-    return "".join(f"{piece}\t{score:g}\n" for piece, score in rows).encode()

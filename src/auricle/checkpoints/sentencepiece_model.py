@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auricle.errors import CheckpointError
+from auricle.tokenizers import SPACE
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-UNIGRAM, BPE = 1, 2
+UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -77,6 +78,25 @@ def serialise(model: SentencePieceModel) -> bytes:
         + _int(5, True)
     )
     return out + _bytes(2, trainer) + _bytes(3, normaliser)
+
+
+def tokenizer_folder(content: bytes) -> dict[str, bytes]:
+    """The files of a folder that NeMo takes as `tokenizer.dir`, from a `tokenizer.model`.
+
+    `vocab.txt` is in WordPiece's spelling, without the special pieces: NeMo wants it to be there
+    and reads the model.
+    """
+    pieces = parse(content).pieces
+    words = [_as_wordpiece(p.text) for p in pieces if p.kind in (NORMAL, UNUSED, BYTE)]
+    return {
+        "tokenizer.model": content,
+        "vocab.txt": "".join(f"{word}\n" for word in words).encode(),
+        "tokenizer.vocab": "".join(f"{p.text}\t{p.score:g}\n" for p in pieces).encode(),
+    }
+
+
+def _as_wordpiece(piece: str) -> str:
+    return (piece[1:] or SPACE) if piece.startswith(SPACE) else f"##{piece}"
 
 
 def _parse(content: bytes) -> SentencePieceModel:
