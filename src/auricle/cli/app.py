@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from auricle import __version__
-from auricle.cli import convert, models, stream, transcribe
+from auricle.cli import convert, models, stream, tokenizer, transcribe
 
 app = typer.Typer(
     name="auricle",
@@ -22,6 +22,7 @@ app.command("transcribe")(transcribe.transcribe)
 app.command("stream")(stream.stream)
 app.add_typer(models.app, name="models")
 app.command("convert")(convert.convert)
+app.add_typer(tokenizer.app, name="tokenizer")
 
 
 def _print_version(asked: bool) -> None:
