@@ -43,6 +43,8 @@ def load(path: Path, *, name: str | None = None) -> Checkpoint:
     archives = sorted(path.glob("*.nemo"))
     if len(archives) == 1:
         return load_nemo(archives[0], name=name)
+    if (path / "recipe.yaml").exists():
+        raise CheckpointError(f"{path} is a run that has no model yet; wait for a validation")
     found = f"{len(archives)} .nemo files" if archives else "neither config.json nor a .nemo file"
     raise CheckpointError(f"{path} holds {found}; name the file or folder of one model")
 

@@ -84,6 +84,7 @@ def _loss(rows: list[dict[str, Any]]) -> Figure | None:
     values = [value for _, value in [*trained, *held_out]]
     if min(values) > 0 and max(values) > _WIDE * min(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(frameon=False)
     return figure
 

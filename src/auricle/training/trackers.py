@@ -174,7 +174,8 @@ def open_trackers(recipe: Recipe, run: RunFolder | None) -> Tracker:
     if run is None:
         return Trackers({})
     path = run.path / IDS
-    ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    goes_on = run.resumed and path.exists()
+    ids = json.loads(path.read_text(encoding="utf-8")) if goes_on else {}
     opened: dict[str, Tracker] = {}
     for name in dict.fromkeys(recipe.log.trackers):
         if name == "tensorboard":

@@ -1,0 +1,209 @@
+"""`auricle train`: a model from a recipe, alone or on many GPUs by `accelerate launch`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auricle.cli.options import Quiet
+from auricle.errors import ConfigError, ManifestError, NonFiniteLoss
+
+if TYPE_CHECKING:
+    from auricle.cli.watching import Watch
+    from auricle.models.asr import ModelConfig
+    from auricle.tokenizers import Tokenizer
+    from auricle.training.loop import TrainResult
+    from auricle.training.recipe import DataRecipe, Recipe, SourceRecipe
+    from auricle.training.sources import Source
+
+RUNS = Path("runs")
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="A packaged recipe's name (--list), or a YAML file."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Changes to the recipe: optimizer.lr=0.001 and so on."
+        ),
+    ] = None,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The run folder; else runs/NAME, numbered if that is taken."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last save, or begin if there is none.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look at the data, and tell what is wrong there.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only print the recipe, every key with its value.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the packaged recipes.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Train a model by a recipe.
+
+    Ctrl-C and SIGTERM save first; go on with --resume. The exit code of --check is 1 if a training
+    would be refused. On several GPUs: accelerate launch -m auricle train RECIPE.
+    """
+    if list_:
+        return _list()
+    if recipe is None:
+        raise ConfigError("give a recipe: a YAML file, or a name that `auricle train --list` shows")
+    from auricle.training.reading import load_recipe, to_yaml
+
+    resolved = load_recipe(recipe, changes or ())
+    if show:
+        typer.echo(to_yaml(resolved), nl=False)
+        return 0
+    if check:
+        return _check(resolved) if _rank() == 0 else 0
+    folder = output or _folder(resolved.name, resume=resume)
+    return _train(resolved, folder, resume=resume, quiet=quiet or _rank() > 0)
+
+
+def _train(recipe: Recipe, folder: Path, *, resume: bool, quiet: bool) -> int:
+    from auricle.cli import EXIT_PARTIAL, say_error
+    from auricle.cli.reporting import warnings_to
+    from auricle.cli.watching import Watch
+    from auricle.training import loop
+    from auricle.training.run import holds_run
+
+    with Watch(quiet=quiet) as watch, warnings_to(watch, quiet=quiet):
+        new = resume and not holds_run(folder)
+        watch.said(f"auricle: training {recipe.name} in {folder}{', from the start' * new}")
+        try:
+            result = loop.train(recipe, folder, resume=resume, progress=watch)
+        except NonFiniteLoss as error:
+            if _rank() == 0:  # all ranks have it
+                say_error(str(error))
+            return EXIT_PARTIAL
+        return _end(result, watch) if _rank() == 0 else _code(result)
+
+
+def _end(result: TrainResult, watch: Watch) -> int:
+    """Say what came out, and what to do with it; stdout gets the folder."""
+    folder = shlex.quote(str(result.folder))
+    if result.ending in ("interrupted", "terminated"):
+        watch.said(
+            f"auricle: {result.ending} and saved at step {result.step:,}; "
+            f"go on with the same command and -o {folder} --resume"
+        )
+        return _code(result)
+    why = {"early": ", as the WER falls no more", "minutes": ", as its time is over"}
+    wer = "" if result.wer is None else f": WER {100 * result.wer:.2f} %"
+    watch.said(
+        f"auricle: done at step {result.step:,}{why.get(result.ending, '')}{wer}; the model is in "
+        f"{folder}/model; try: auricle transcribe -m {folder} RECORDING"
+    )
+    typer.echo(result.folder)
+    return 0
+
+
+def _code(result: TrainResult) -> int:
+    from auricle.cli import EXIT_INTERRUPTED, EXIT_TERMINATED
+
+    codes = {"interrupted": EXIT_INTERRUPTED, "terminated": EXIT_TERMINATED}
+    return codes.get(result.ending, 0)
+
+
+def _list() -> int:
+    from auricle.training.reading import recipe_names
+
+    rows = [(name, _description(name)) for name in recipe_names()]
+    width = max((len(name) for name, _ in rows), default=0) if sys.stdout.isatty() else 0
+    for name, description in rows:
+        typer.echo(f"{name:<{width}}  {description}" if width else f"{name}\t{description}")
+    return 0
+
+
+def _description(name: str) -> str:
+    """The comment that a packaged recipe begins with."""
+    from importlib import resources
+
+    file = resources.files("auricle").joinpath("recipes", f"{name}.yaml")
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _check(recipe: Recipe) -> int:
+    """Look at all data of a recipe, with its tokenizer and the steps of its model in mind."""
+    from auricle.cli import EXIT_PARTIAL, say_error
+    from auricle.training.alignment import ModelFacts
+    from auricle.training.checking import check
+
+    learnt = _opened(recipe.data.train, recipe.data)
+    held_out = _opened(recipe.data.validation, recipe.data)
+    config, tokenizer = _model(recipe, learnt)
+    facts = ModelFacts.of(config)
+    refused = 0
+    for name, sources in (("TRAINING", learnt), ("VALIDATION", held_out)):
+        if sources:
+            report = check(sources, tokenizer, recipe.data, facts, deep=True)
+            typer.echo(f"{name}\n{report.text()}\n")
+            try:
+                report.refuse()
+            except (ConfigError, ManifestError) as error:
+                say_error(f"{name.lower()}: {error}")
+                refused += 1
+    return EXIT_PARTIAL if refused else 0
+
+
+def _opened(sources: Sequence[SourceRecipe], data: DataRecipe) -> list[Source]:
+    """The sources; of rows that cannot be read, all are listed before the first one is raised."""
+    from auricle.training.checking import bad_rows
+    from auricle.training.sources import open_sources
+
+    try:
+        return open_sources(sources, data)
+    except ManifestError:
+        with suppress(ManifestError):
+            for line in bad_rows(sources):
+                typer.echo(line)
+        raise
+
+
+def _model(recipe: Recipe, learnt: Sequence[Source]) -> tuple[ModelConfig, Tokenizer]:
+    """What would be trained, without making it."""
+    from auricle.training.architecture import model_config
+    from auricle.training.sources import texts
+    from auricle.training.starting import beginning
+    from auricle.training.tokenizing import build
+
+    if recipe.init_from is not None:
+        start = beginning(recipe, None)
+        return start.config, start.tokenizer
+    tokenizer = build(texts(learnt), recipe.tokenizer)
+    return model_config(recipe.model, len(tokenizer.pieces)), tokenizer
+
+
+def _folder(name: str, *, resume: bool) -> Path:
+    """`runs/NAME`, the next free number behind it, or with `resume` the newest that is there."""
+    from auricle.training.run import holds_run
+
+    pattern = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
+    there = RUNS.iterdir() if RUNS.is_dir() else ()
+    numbers = [int(m[1] or 1) for p in there if (m := pattern.fullmatch(p.name)) and holds_run(p)]
+    number = max(numbers, default=0) + (not (resume and numbers))
+    return RUNS / (name if number == 1 else f"{name}-{number}")
+
+
+def _rank() -> int:
+    """This process's number among those that `accelerate launch` or `torchrun` started."""
+    return int(os.environ.get("RANK", "0"))
