@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from auricle import __version__
-from auricle.cli import convert, models, stream, tokenizer, transcribe
+from auricle.cli import convert, models, stream, tokenizer, training, transcribe
 
 app = typer.Typer(
     name="auricle",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("transcribe")(transcribe.transcribe)
 app.command("stream")(stream.stream)
 app.add_typer(models.app, name="models")
+app.command("train")(training.train)
 app.command("convert")(convert.convert)
 app.add_typer(tokenizer.app, name="tokenizer")
 
