@@ -391,10 +391,11 @@ def test_the_best_are_kept_and_the_best_of_them_is_the_model(
         assert not run.keep_best(60, float("nan"), shifted(model, 6.0)) and holds(5.0)
         names = sorted(p.name for p in (tmp_path / "best").iterdir())
         assert names == ["step-00000020-wer-0.2500", "step-00000050-wer-0.2500"]
-        assert run.keep_best(50, 0.2, shifted(model, 7.0)) and holds(7.0)  # once more
-        assert kept() == [(50, 0.2), (20, 0.25)]
+        assert not run.keep_best(50, 0.26, shifted(model, 6.5))  # a mean, at the last step
+        assert run.keep_best(50, 0.2, shifted(model, 7.0)) and holds(7.0)
+        assert kept() == [(50, 0.2), (50, 0.25)]
         run.write_model(shifted(model, 8.0))
-        assert holds(8.0) and kept() == [(50, 0.2), (20, 0.25)]
+        assert holds(8.0) and kept() == [(50, 0.2), (50, 0.25)]
         assert same(checkpoints.load(run.best()[0].path), shifted(model, 7.0))
 
 

@@ -179,8 +179,8 @@ class RunFolder:
         the best at any time.
         """
         wer = float("inf") if math.isnan(wer) else round(wer, 4)
-        kept = [best for best in self.best() if best.step != step]
         path = self.path / BEST / f"{step_name(step)}-wer-{wer:.4f}"
+        kept = [best for best in self.best() if best.path != path]
         ranked = sorted([*kept, Best(step, wer, path)], key=_rank)
         chosen = {best.path for best in ranked[: self._keep]}
         if path in chosen:
