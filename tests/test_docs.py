@@ -69,7 +69,7 @@ def test_commands_exist(page: Path) -> None:
 def _assert_exists(words: list[str], line: str) -> None:
     if words[:1] != ["auricle"]:
         return
-    command = words[1:3] if words[1] == "models" else words[1:2]
+    command = words[1:3] if words[1] in ("models", "tokenizer") else words[1:2]
     usage = CliRunner().invoke(app, [*command, "--help"])
     assert usage.exit_code == 0, line
     for option in (word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from auricle.training.tokenizing import open_tokenizer
 from tests.cli.conftest import Run, start
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, ROOT
 
 TEXTS = ["Hello World, this is it!", "The quick brown fox", "Jumps over the lazy dog", "Is it?"]
 
@@ -99,6 +102,22 @@ def test_mistakes_are_one_line(run: Run, manifest: Path, tmp_path: Path) -> None
         assert (code, out) == (2, "")
         assert said in err and err.count("\n") == 1
     assert not folder.exists()
+
+
+def test_the_commands_of_the_page(
+    run: Run, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "tokenizers.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ auricle (tokenizer .*)$", page, re.MULTILINE)
+    (tmp_path / "train.jsonl").write_bytes(gzip.decompress(manifest.read_bytes()))
+    shutil.copy(manifest, tmp_path / "more.json.gz")
+    shutil.copy(ROOT / "docs" / "streaming.md", tmp_path / "notes.txt")
+    monkeypatch.chdir(tmp_path)
+    assert len(commands) == 3
+    for command in commands:
+        code, out, err = run(*shlex.split(command))
+        assert code == 0, err
+    assert "round_trip  yes" in out
 
 
 def test_the_terminal_is_not_flooded(manifest: Path, tmp_path: Path) -> None:
