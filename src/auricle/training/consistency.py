@@ -102,8 +102,8 @@ def _complaints(recipe: Recipe, device: str | None) -> Iterator[str]:
     yield from _data(recipe.data)
     yield from _augmentation(recipe)
     yield from _loss(recipe)
-    yield from _schedule(recipe)
     yield from _training(recipe.train, bool(recipe.data.validation), device)
+    yield from _schedule(recipe)
 
 
 def _numbers(recipe: Recipe) -> Iterator[str]:
@@ -264,16 +264,10 @@ def _schedule(recipe: Recipe) -> Iterator[str]:
             f"schedule.name {schedule.name} needs to know its end: give train.steps or "
             "train.epochs, or take constant or noam"
         )
-    if train.steps is not None and schedule.warmup >= train.steps:
-        yield f"schedule.warmup {schedule.warmup} is not below train.steps {train.steps}"
     if ends and schedule.min_lr > optimizer.lr:
         yield f"schedule.min_lr {schedule.min_lr} is above optimizer.lr {optimizer.lr}"
     if schedule.name == "noam" and schedule.warmup == 0:
         yield "schedule.name noam needs a schedule.warmup above 0: its peak is there"
-    if schedule.name == "wsd" and schedule.warmup > (1 - schedule.decay) * (
-        train.steps or math.inf
-    ):
-        yield "schedule.warmup and schedule.decay together are longer than train.steps"
     if optimizer.momentum and optimizer.name != "sgd":
         yield f"optimizer.momentum is sgd's; {optimizer.name} has betas"
 

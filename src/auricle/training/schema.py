@@ -85,8 +85,10 @@ def _complaint(
     terms: Mapping[str, str],
 ) -> str:
     """The first thing that is wrong; what a union's members each want is said together."""
-    paths = [_path(error["loc"][1:], values) for error in errors]
-    path = next((p for p, e in zip(paths, errors, strict=True) if _unknown(e)), paths[0])
+    paths = [_path(error, values) for error in errors]
+    # Of a union's members the one that was meant is the one that was understood the furthest.
+    inner = max((p for p in paths if p[: len(paths[0])] == paths[0]), key=len)
+    path = next((p for p, e in zip(paths, errors, strict=True) if _unknown(e)), inner)
     here = [e for p, e in zip(paths, errors, strict=True) if p == path]
     name = prefix + ".".join(str(key) for key in path)
     if _unknown(here[0]):
@@ -112,19 +114,18 @@ def _unknown(error: Any) -> bool:
     return str(error["type"]) == "unexpected_keyword_argument"
 
 
-def _path(loc: Sequence[Key], values: Mapping[str, Any]) -> Path:
+def _path(error: Any, values: Mapping[str, Any]) -> Path:
     """The keys among what pydantic says; the others name members of unions."""
+    loc: Path = error["loc"][1:]
     node: Any = values
     path: list[Key] = []
-    for i, key in enumerate(loc):
-        inside = (isinstance(node, dict) and key in node) or (
+    for key in loc:
+        if (isinstance(node, dict) and key in node) or (
             isinstance(node, list) and isinstance(key, int) and key < len(node)
-        )
-        if inside:
+        ):
             node = node[key]
-        if inside or (i == len(loc) - 1 and isinstance(node, (dict, list))):
             path.append(key)
-    return tuple(path)
+    return (*path, loc[-1]) if error["type"] == "missing" else tuple(path)
 
 
 def _nearest(path: Path, schema: Mapping[str, Any], terms: Mapping[str, str]) -> str:
