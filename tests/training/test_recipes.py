@@ -12,6 +12,7 @@ import yaml
 from auricle.models.asr import ASR
 from auricle.models.jasper import JasperConfig
 from auricle.training.architecture import model_config
+from auricle.training.objective import Objective
 from auricle.training.reading import load_recipe, recipe_names
 from auricle.training.recipe import Recipe
 from auricle.training.spec_augment import SpecAugment
@@ -106,13 +107,12 @@ def test_the_streaming_recipe_draws_several_lookaheads() -> None:
 @pytest.mark.parametrize("name", [f"{name}_tiny" for name in PUBLISHED])
 def test_a_twin_takes_a_step(name: str) -> None:
     """Forward, losses and gradients for every weight, on noise."""
-    objectives = pytest.importorskip("auricle.training.objective")
     recipe = load_recipe(name)
     spec = recipe.augment.spec
     torch.manual_seed(0)
     model = ASR(model_config(recipe.model, recipe.tokenizer.size)).train()
     masks = SpecAugment(spec) if spec else None
-    objective = objectives.Objective(model, recipe.loss, masks).train()
+    objective = Objective(model, recipe.loss, masks).train()
     frames = torch.tensor([300, 220])
     features = torch.randn(2, recipe.model.features.n_mels, 300)
     tokens = torch.randint(1, recipe.tokenizer.size, (2, 8))

@@ -120,9 +120,8 @@ def _path(error: Any, values: Mapping[str, Any]) -> Path:
     node: Any = values
     path: list[Key] = []
     for key in loc:
-        if (isinstance(node, dict) and key in node) or (
-            isinstance(node, list) and isinstance(key, int) and key < len(node)
-        ):
+        keys = range(len(node)) if isinstance(node, list) else node
+        if isinstance(keys, (dict, range)) and key in keys:
             node = node[key]
             path.append(key)
     return (*path, loc[-1]) if error["type"] == "missing" else tuple(path)
