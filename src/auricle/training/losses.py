@@ -182,7 +182,7 @@ def _scores(plan: _Plan, f: Tensor, g: Tensor, weights: dict[str, Tensor]) -> Sc
     blank, token = f.new_empty(count, dtype=dtype), f.new_empty(count, dtype=dtype)
     durations = f.new_empty(count, len(plan.durations), dtype=dtype) if plan.durations else None
     for piece, kept in plan.pieces(torch.arange(count, device=f.device)):
-        x = f[plan.f_rows[piece]] + g[plan.g_rows[piece]]  # [n, J]
+        x = _added(f, g, plan, piece)
         logits = plan.logits(x, kept, weights)  # [n, V + 1 + D]
         tokens = logits[:, :outputs].log_softmax(-1, dtype=dtype)
         blank[piece] = tokens[:, -1] - plan.sigma
@@ -190,6 +190,12 @@ def _scores(plan: _Plan, f: Tensor, g: Tensor, weights: dict[str, Tensor]) -> Sc
         if durations is not None:
             durations[piece] = logits[:, outputs:].log_softmax(-1, dtype=dtype)
     return Scores(blank, token, durations)
+
+
+def _added(f: Tensor, g: Tensor, plan: _Plan, piece: Tensor) -> Tensor:
+    """The sums of the two sides at some nodes [n, J]."""
+    rows = f.index_select(0, plan.f_rows[piece])
+    return rows.add_(g.index_select(0, plan.g_rows[piece]))
 
 
 class _Gradients:
@@ -203,7 +209,7 @@ class _Gradients:
     def add(self, piece: Tensor, kept: Tensor | None, used: Scores) -> None:
         """The part of some nodes [n]; `used` are their posteriors, times the losses' gradients."""
         f_rows, g_rows = self.plan.f_rows[piece], self.plan.g_rows[piece]
-        x = (self.f[f_rows] + self.g[g_rows]).requires_grad_()  # [n, J]
+        x = _added(self.f, self.g, self.plan, piece).requires_grad_()
         with torch.enable_grad():
             logits = self.plan.logits(x, kept, self.weights)
         slopes = self._slopes(logits.detach(), self.plan.labels[piece], used)

@@ -29,7 +29,7 @@ class Objective(nn.Module):
         lengths: Tensor,
         prompt: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Sums over the batch: to be divided by `count` of all that one step sees.
+        """Sums over the batch, to be divided by what all batches of a step count.
 
         Args:
             features: [B, M, T].
@@ -44,22 +44,20 @@ class Objective(nn.Module):
         if self.training and self.spec_augment is not None:
             features = self.spec_augment(features, frames)
         encodings, steps = self.model.encode_features(features, frames, prompt=prompt)
+        return self.losses(encodings, steps, tokens, lengths)
+
+    def losses(
+        self, encodings: Tensor, steps: Tensor, tokens: Tensor, lengths: Tensor
+    ) -> dict[str, Tensor]:
+        """`forward` from encodings [B, T, D] and their lengths [B] on."""
         sums: dict[str, Tensor] = {}
         if self.model.ctc is not None:
             sums["ctc"] = ctc_loss(self.model.ctc(encodings), tokens, steps, lengths).sum()
         if self.model.config.transducer is not None:
             losses = self._transducer(encodings, tokens, steps, lengths)
             sums[self.model.heads[-1]] = losses.sum()
-        return {
-            "loss": self._weighted(sums),
-            **{head: sum_.detach() for head, sum_ in sums.items()},
-        }
-
-    def count(self, lengths: Tensor) -> int:
-        """What utterances of so many tokens [B] add to the number that sums are divided by."""
-        if self.loss.reduction == "mean_batch":
-            return len(lengths)
-        return int(lengths.sum())
+        heads = {head: value.detach() for head, value in sums.items()}
+        return {"loss": self._weighted(sums), **heads}
 
     def _weighted(self, sums: dict[str, Tensor]) -> Tensor:
         if len(sums) == 1:
