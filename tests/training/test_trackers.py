@@ -202,7 +202,7 @@ def test_one_that_does_not_start_is_the_users_to_mend(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fail="No API key configured."))
     with pytest.raises(
-        ConfigError, match=r"wandb does not start \(No API key.*\): wandb login, or"
+        ConfigError, match=r"wandb does not start \(No API key.*\): log in by"
     ):
         open_trackers(recipe("wandb"), run)
 

@@ -181,7 +181,8 @@ def open_trackers(recipe: Recipe, run: RunFolder | None) -> Tracker:
         if name == "tensorboard":
             opened[name] = TensorBoard(run.path / name)
         elif name == "wandb":
-            wandb = _started(name, "wandb login", lambda: WandB(recipe, run.path, ids.get("wandb")))
+            cure = "log in by `wandb login`, or set WANDB_MODE=offline"
+            wandb = _started(name, cure, lambda: WandB(recipe, run.path, ids.get("wandb")))
             opened[name], ids[name] = wandb, wandb.id
         else:
             cure = "set MLFLOW_TRACKING_URI to your server's address"
