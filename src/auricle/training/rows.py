@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from auricle.errors import AudioError
+from auricle.errors import AudioError, ManifestError
 from auricle.training.items import Item
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.sounds import MeasuredSound
@@ -20,7 +20,10 @@ _NOTHING: Mapping[str, Any] = {}  # a proxy could not be sent to a worker
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A row as a source holds it; `data` is all of it, and what filters look at."""
+    """A row as a source holds it; `data` is all of it, and what filters look at.
+
+    `problem` says why it cannot be used, where that is known from the start.
+    """
 
     name: str
     sound: MeasuredSound
@@ -28,6 +31,7 @@ class Found:
     duration: float | None = None
     language: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
 
 
 class Sieve:
@@ -42,8 +46,14 @@ class Sieve:
 
         Raises:
             AudioError: A row without duration cannot be measured, and the recipe refuses that.
+            ManifestError: A row has no sound, likewise.
         """
         for row in rows:
+            if row.problem is not None:
+                if self._data.invalid == "refuse":
+                    raise ManifestError(row.problem)
+                self.dropped["sound that is not there"] += 1
+                continue
             if (reason := self._unwanted(row)) is not None:
                 self.dropped[reason] += 1
                 continue

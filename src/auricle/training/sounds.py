@@ -5,13 +5,16 @@ All are small values that can be sent to a worker, which reads them with Auricle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from auricle import audio
+from auricle.errors import AudioError
 from auricle.training.items import Sound
 
 Samples = npt.NDArray[np.float32]
@@ -55,6 +58,66 @@ class FileSound:
 
 
 @dataclass(frozen=True, slots=True)
+class TarSound:
+    """A member of a plain tar: `size` bytes at `position`; a stretch of it, as with a file."""
+
+    path: str
+    position: int
+    size: int
+    name: str
+    offset: float = 0.0
+    duration: float | None = None
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return f"{self.path}: {self.name}"
+
+    def read(self, sample_rate: int) -> Samples:
+        """Mono samples [S]."""
+        return _read_bytes(self._bytes(), self.where, sample_rate, self.offset, self.duration)
+
+    def seconds(self) -> float:
+        """What the header says, from `offset` on; no more than the header is read."""
+        with self._opened() as file:
+            length = _probed(cast(BinaryIO, _Part(file, self.position, self.size)), self.where)
+        return _stretch(length, self.offset, self.duration, self)
+
+    def _bytes(self) -> bytes:
+        with self._opened() as file:
+            try:
+                file.seek(self.position)
+                content = file.read(self.size)
+            except OSError as error:
+                raise AudioError(f"{self.where}: cannot be read: {error.strerror}") from error
+        if len(content) < self.size:
+            raise AudioError(f"{self.where}: the shard is cut short; fetch it again")
+        return content
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return Path(self.path).open("rb")
+        except OSError as error:
+            raise AudioError(f"{self.where}: cannot be opened: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSound:
+    """The content of a file in memory, as streams bring it."""
+
+    content: bytes = field(repr=False)
+    name: str
+
+    def read(self, sample_rate: int) -> Samples:
+        """Mono samples [S]."""
+        return _read_bytes(self.content, self.name, sample_rate)
+
+    def seconds(self) -> float:
+        """What the header says."""
+        return _stretch(_probed(self.content, self.name), 0.0, None, self)
+
+
+@dataclass(frozen=True, slots=True)
 class JoinedSound:
     """Sounds one after the other, with pauses of so many seconds between them."""
 
@@ -76,3 +139,59 @@ def _stretch(length: float | None, offset: float, duration: float | None, sound:
         return len(sound.read(audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
     left = max(0.0, length - offset)
     return left if duration is None else min(left, duration)
+
+
+def _read_bytes(
+    content: bytes,
+    name: str,
+    sample_rate: int,
+    offset: float = 0.0,
+    duration: float | None = None,
+) -> Samples:
+    """The samples [S] of a file's content; errors call it by its name."""
+    try:
+        return audio.read(content, sample_rate=sample_rate, start=offset, seconds=duration)
+    except AudioError as error:
+        raise AudioError(_renamed(error, name)) from None
+
+
+def _probed(content: bytes | BinaryIO, name: str) -> float | None:
+    try:
+        return audio.probe(content).duration
+    except AudioError as error:
+        raise AudioError(_renamed(error, name)) from None
+
+
+def _renamed(error: AudioError, name: str) -> str:
+    said = str(error)
+    for nameless in ("the audio bytes", "the audio stream"):
+        said = said.removeprefix(nameless + ": ")
+    return f"{name}: {said}"
+
+
+class _Part(io.RawIOBase):
+    """A stretch of an open file, as a file of its own."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._start + self._at)
+        content = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)

@@ -14,11 +14,15 @@ import numpy as np
 
 from auricle import manifests
 from auricle.errors import ConfigError, ManifestError
+from auricle.training.cuts import cut_rows
+from auricle.training.folders import is_audio_folder
+from auricle.training.huggingface import Streamed, dataset_rows
 from auricle.training.items import Item
 from auricle.training.listed import Joined, Listed
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.rows import Found, Sieve
 from auricle.training.sounds import FileSound
+from auricle.training.tar import expanded, nemo_rows, webdataset_rows
 from auricle.training.texts import check_one_style, style_of
 
 _STYLE_ROWS = 1000
@@ -78,6 +82,11 @@ def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
     name = _name(source)
     if source.weight is not None and not source.weight > 0:
         raise ConfigError(f"{name}: weight must be more than 0, got {source.weight}")
+    if source.streaming and (source.dataset is None or source.join is not None):
+        what = "join" if source.dataset is not None else "a source that is no dataset"
+        raise ConfigError(f"{name}: streaming does not go with {what}")
+    if source.streaming and not is_audio_folder(folder / name):
+        return _streamed(Streamed(source, data, folder))
     sieve = Sieve(source, data)
     groups = [list(sieve.items(rows)) for rows in _rows(source, folder)]
     groups = [group for group in groups if group]
@@ -88,6 +97,12 @@ def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
         limit = data.max_seconds
         return Joined(name, source.weight, parts, sieve.dropped, source.join, limit)
     return Listed(name, source.weight, groups, sieve.dropped, data.shuffle_buffer)
+
+
+def _streamed(source: Streamed) -> Source:
+    if next(source.items(), None) is None:
+        raise ManifestError(f"{source.name}: no items to learn from: {source.reasons()}")
+    return source
 
 
 def _name(source: SourceRecipe) -> str:
@@ -106,12 +121,16 @@ def _name(source: SourceRecipe) -> str:
 
 def _rows(source: SourceRecipe, folder: Path) -> Iterator[Iterable[Found]]:
     """The rows of a source, in groups that lie side by side."""
-    assert source.manifest is not None
-    yield _manifest_rows(_named(source.manifest, folder), source)
-
-
-def _named(names: str | Sequence[str], folder: Path) -> list[Path]:
-    return [folder / name for name in ([names] if isinstance(names, str) else names)]
+    paths = [] if source.manifest is None else expanded(source.manifest, folder)
+    if source.tar is not None:
+        shards = expanded(source.tar, folder)
+        yield from nemo_rows(paths, shards, source) if paths else webdataset_rows(shards, source)
+    elif source.dataset is not None:
+        yield dataset_rows(source, folder)
+    elif source.cuts is not None:
+        yield cut_rows(folder / Path(source.cuts).expanduser())
+    else:
+        yield _manifest_rows(paths, source)
 
 
 def _manifest_rows(paths: Iterable[Path], source: SourceRecipe) -> Iterator[Found]:

@@ -1,0 +1,234 @@
+"""Sources of manifests: what is read, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auricle.errors import AudioError, ConfigError, ManifestError
+from auricle.training.listed import shuffled
+from auricle.training.recipe import DataRecipe, JoinRecipe, SourceRecipe
+from auricle.training.sounds import FileSound, JoinedSound
+from auricle.training.sources import Source, open_sources, texts
+from tests.training.speech import RATE, clip, manifest, write_rows
+
+DATA = DataRecipe()
+
+
+def opened(source: SourceRecipe, folder: Path, data: DataRecipe = DATA) -> Source:
+    (found,) = open_sources([source], data, folder=folder)
+    return found
+
+
+def clips(source: Source) -> list[str]:
+    """The names of the items' files."""
+    return [Path(item.name).stem for item in source.items()]
+
+
+def test_a_manifest_becomes_items(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    source = opened(SourceRecipe(manifest="train.jsonl", language="en"), tmp_path)
+    items = list(source.items())
+    assert (source.name, source.size, source.dropped) == ("train.jsonl", 6, {})
+    assert items[1].duration == 0.4
+    assert (items[1].text, items[1].language) == ("ab", "en")
+    assert items[1].data == {"speaker": "odd"}  # what is in a field is not held twice
+    assert len(items[1].sound.read(RATE)) == 0.4 * RATE
+    assert list(texts([source])) == ["a", "ab", "abc"] * 2
+    order = list(source.order(np.random.default_rng(1), 0))
+    assert sorted(item.name for item in order) == sorted(item.name for item in items)
+    assert order != items
+
+
+def test_many_manifests_plain_or_gzip_are_one_source(tmp_path: Path) -> None:
+    manifest(tmp_path, 4, "train_0.jsonl")
+    lines = manifest(tmp_path, 4, "train_1.jsonl").read_bytes()
+    (tmp_path / "train_1.jsonl").unlink()
+    (tmp_path / "train_2.json.gz").write_bytes(gzip.compress(lines))
+    both = SourceRecipe(manifest=("train_0.jsonl", "train_2.json.gz"))
+    assert opened(both, tmp_path).size == 8
+    manifest(tmp_path, 2, "train_1.jsonl")
+    assert opened(SourceRecipe(manifest="train__OP_0..1_CL_.jsonl"), tmp_path).size == 6
+    assert opened(SourceRecipe(manifest="train_{0,1}.jsonl"), tmp_path).size == 6
+
+
+def test_a_stretch_is_read_alone(tmp_path: Path) -> None:
+    clip(tmp_path, "long.wav", 3.0)
+    rows = [
+        {"audio_filepath": "long.wav", "offset": 1.0, "duration": 0.5, "text": "a"},
+        {"audio_filepath": "long.wav", "offset": 2.25, "text": "b"},
+        {"audio_filepath": "long.wav", "duration": 0, "text": "c"},
+    ]
+    write_rows(tmp_path / "m.jsonl", rows)
+    items = list(opened(SourceRecipe(manifest="m.jsonl"), tmp_path).items())
+    assert [item.duration for item in items] == [0.5, 0.75, 3.0]  # measured where not said
+    assert [len(item.sound.read(RATE)) / RATE for item in items] == [0.5, 0.75, 3.0]
+    assert items[0].name.endswith("long.wav at 1 s")
+
+
+def test_another_key_may_hold_the_text(tmp_path: Path) -> None:
+    row = {"audio_filepath": "x.wav", "duration": 1, "text": "a", "said": "b", "lang": "de"}
+    write_rows(tmp_path / "m.jsonl", [row])
+    source = SourceRecipe(manifest="m.jsonl", text_column="said", language="en")
+    (item,) = opened(source, tmp_path).items()
+    assert (item.text, item.language) == ("b", "de")
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "kept", "dropped"),
+    [
+        ({"where": {"speaker": ("odd",)}}, {}, [1, 3, 5], {"where speaker": 3}),
+        ({"unless": {"speaker": ("odd", "x")}}, {}, [0, 2, 4], {"unless speaker": 3}),
+        ({"unless": {"accent": ("",)}}, {}, [0, 1, 2, 3, 4, 5], {}),
+        ({"where": {"duration": (0.3, 0.5)}}, {}, [0, 2], {"where duration": 4}),
+        ({}, {"min_seconds": 0.5}, [2, 3, 4, 5], {"min_seconds (0.5)": 2}),
+        ({}, {"max_seconds": 0.5}, [0, 1, 2], {"max_seconds (0.5)": 3}),
+    ],
+)
+def test_filters_count_what_they_take(
+    tmp_path: Path,
+    source: dict[str, Any],
+    data: dict[str, Any],
+    kept: list[int],
+    dropped: dict[str, int],
+) -> None:
+    manifest(tmp_path)
+    found = opened(SourceRecipe(manifest="train.jsonl", **source), tmp_path, DataRecipe(**data))
+    assert [int(name) for name in clips(found)] == kept
+    assert found.dropped == dropped
+
+
+def test_nothing_left_says_which_filter_took_it(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    source = SourceRecipe(manifest="train.jsonl", where={"speaker": ("odd",)})
+    said = r"train\.jsonl: no items.*rows were taken out: 3 by where speaker, 3 by min_seconds \(2"
+    with pytest.raises(ManifestError, match=said):
+        opened(source, tmp_path, DataRecipe(min_seconds=2.0))
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(ManifestError, match=r"empty\.jsonl: no items to learn from: there are no"):
+        opened(SourceRecipe(manifest="empty.jsonl"), tmp_path)
+
+
+def test_what_cannot_be_measured_is_dropped_or_refused(tmp_path: Path) -> None:
+    clip(tmp_path, "there.wav", 1.0)
+    write_rows(tmp_path / "m.jsonl", [{"audio_filepath": f"{n}.wav"} for n in ("gone", "there")])
+    source = SourceRecipe(manifest="m.jsonl")
+    found = opened(source, tmp_path)
+    assert clips(found) == ["there"]
+    assert found.dropped == {"sound that cannot be read": 1}
+    with pytest.raises(AudioError, match=r"gone\.wav: no such file"):
+        opened(source, tmp_path, DataRecipe(invalid="refuse"))
+
+
+def test_bad_manifests_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"none\.jsonl: no such manifest"):
+        opened(SourceRecipe(manifest="none.jsonl"), tmp_path)
+    manifest(tmp_path)
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write("not JSON\n")
+    with pytest.raises(ManifestError, match=r"train\.jsonl, line 7: not JSON"):
+        opened(SourceRecipe(manifest="train.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({}, "exactly one of manifest, tar, dataset and cuts .* got none of them"),
+        ({"manifest": "a", "cuts": "b"}, "got cuts and manifest"),
+        ({"tar": "a", "dataset": "b"}, "got dataset and tar"),
+        ({"manifest": "a", "weight": 0.0}, "a: weight must be more than 0, got 0"),
+        ({"manifest": "a", "streaming": True}, "a: streaming does not go with"),
+        ({"tar": "pipe:cat a.tar"}, "pipe:cat a.tar: only files are read"),
+        ({"tar": "s3://bucket/a.tar"}, "only files are read"),
+    ],
+)
+def test_sources_that_cannot_be_are_refused(
+    tmp_path: Path, source: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        opened(SourceRecipe(**source), tmp_path)
+
+
+def test_styles_of_writing_are_not_mixed_unless_set(tmp_path: Path) -> None:
+    rows = [{"audio_filepath": "x.wav", "duration": 1}]
+    write_rows(tmp_path / "upper.jsonl", [{**rows[0], "text": "HELLO"}])
+    write_rows(tmp_path / "cased.jsonl", [{**rows[0], "text": "Hello there."}])
+    both = [SourceRecipe(manifest=f"{name}.jsonl") for name in ("upper", "cased")]
+    with pytest.raises(ConfigError, match=r"upper\.jsonl is upper, cased\.jsonl is cased"):
+        open_sources(both, DATA, folder=tmp_path)
+    found = open_sources(both, DataRecipe(text="plain"), folder=tmp_path)
+    assert list(texts(found)) == ["hello", "hello there"]
+    found = open_sources(both, DataRecipe(text="as_is"), folder=tmp_path)
+    assert list(texts(found)) == ["HELLO", "Hello there."]
+
+
+def joined(folder: Path, data: DataRecipe = DATA, **join: Any) -> Source:
+    return opened(SourceRecipe(manifest="train.jsonl", join=JoinRecipe(**join)), folder, data)
+
+
+def test_utterances_of_a_speaker_are_joined(tmp_path: Path) -> None:
+    manifest(tmp_path, 12)
+    source = joined(tmp_path, count=(2, 3), pause=(0.1, 0.2))
+    items = list(source.order(np.random.default_rng(1), 0))
+    used = [part.path for item in items for part in item.sound.parts]  # type: ignore[attr-defined]
+    assert len(set(used)) == 12  # everything is heard
+    for item in items:
+        assert isinstance(item.sound, JoinedSound)
+        parts = [part for part in item.sound.parts if isinstance(part, FileSound)]
+        assert 2 <= len(parts) <= 3
+        assert len({int(Path(part.path).stem) % 2 for part in parts}) == 1  # one speaker
+        assert all(0.1 <= pause <= 0.2 for pause in item.sound.pauses)
+        assert item.text == " ".join("abc"[: int(Path(p.path).stem) % 3 + 1] for p in parts)
+        samples = item.sound.read(RATE)
+        assert len(samples) / RATE == pytest.approx(item.duration, abs=0.001)
+        pause = samples[len(parts[0].read(RATE)) :][: int(0.1 * RATE)]
+        assert not pause.any()
+        assert item.data == {"speaker": item.data["speaker"]}
+    again = list(source.order(np.random.default_rng(1), 0))
+    assert again == items
+    assert list(source.order(np.random.default_rng(2), 0)) != items
+    assert list(source.items()) == list(source.items())  # for validation
+    assert pickle.loads(pickle.dumps(items)) == items
+
+
+def test_so_many_are_joined_and_none_too_long(tmp_path: Path) -> None:
+    manifest(tmp_path, 12)
+    source = joined(tmp_path, count=(3, 5), items=40, by=None)
+    assert source.size == len(list(source.items())) == 40
+    short = joined(tmp_path, DataRecipe(max_seconds=2.0), count=(3, 5), items=40)
+    durations = [item.duration for item in short.items()]
+    assert max(durations) <= 2.0
+
+
+def test_joining_needs_a_key_and_a_sensible_range(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    with pytest.raises(ConfigError, match=r"0\.wav has no 'accent' to join by"):
+        joined(tmp_path, by="accent")
+    for options in ({"count": (0, 2)}, {"count": (3, 2)}, {"pause": (0.5, 0.1)}, {"items": 0}):
+        with pytest.raises(ConfigError, match=r"join\.\w+ must be"):
+            joined(tmp_path, **options)
+
+
+def test_a_buffer_mixes_what_comes_in_order() -> None:
+    numbers: list[Any] = list(range(5000))
+    found: list[Any] = list(shuffled(numbers, 500, np.random.default_rng(0)))
+    assert sorted(found) == numbers
+    assert np.corrcoef(found[:500], numbers[:500])[0, 1] < 0.7
+    moved = np.abs(np.argsort(found) - numbers)
+    assert moved.mean() > 200
+    assert list(shuffled([], 5, np.random.default_rng(0))) == []
+
+
+def test_the_shared_speech_is_read(shared: Callable[[str], Path]) -> None:
+    digits = shared("data/digits.jsonl")
+    source = SourceRecipe(manifest=str(digits), join=JoinRecipe(count=(3, 7)))
+    (found,) = open_sources([source], DATA)
+    items = list(found.items())
+    assert {len(item.text.split()) for item in items} == {3, 4, 5, 6, 7}
+    assert len(items[0].sound.read(RATE)) / RATE == pytest.approx(items[0].duration, abs=0.02)

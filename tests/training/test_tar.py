@@ -1,0 +1,206 @@
+"""Shards: NeMo's layout and WebDataset's, names that stand for many, and damage."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auricle import audio
+from auricle.errors import AudioError, ConfigError, ManifestError
+from auricle.training.recipe import DataRecipe, SourceRecipe
+from auricle.training.sounds import TarSound
+from auricle.training.sources import Source, open_sources
+from auricle.training.tar import expanded, members
+from tests.training.speech import RATE, tone, wav, write_rows
+
+
+def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def nemo_shards(folder: Path, *, sharded: bool) -> SourceRecipe:
+    """Two shards as NeMo's script writes them: each with two clips and two stretches of a third."""
+    rows: list[list[dict[str, Any]]] = []
+    for shard in (0, 1):
+        names = [f"data_speaker_{shard}_{i}.wav" for i in range(3)]
+        files = {name: wav(tone(1.0 + 0.5 * i, 300 + i)) for i, name in enumerate(names)}
+        write_tar(folder / f"audio_{shard}.tar", files)
+        own = [
+            {"audio_filepath": name, "duration": 1.0 + 0.5 * i, "text": f"{shard} {i}"}
+            for i, name in enumerate(names[:2])
+        ]
+        stem = names[2].removesuffix(".wav")
+        own += [
+            {"audio_filepath": names[2], "offset": 0.0, "duration": 0.5, "text": f"{shard} x"},
+            {"audio_filepath": f"{stem}-sub1.wav", "offset": 1.25, "duration": 0.5, "text": "y"},
+        ]
+        rows.append([{**row, "shard_id": shard} for row in own])
+    if not sharded:
+        write_rows(folder / "tarred_audio_manifest.json", rows[0] + rows[1])
+        return SourceRecipe(manifest="tarred_audio_manifest.json", tar="audio__OP_0..1_CL_.tar")
+    for shard, own in enumerate(rows):
+        for row in own:
+            del row["shard_id"]  # then the manifests' numbers say it
+        write_rows(folder / f"manifest_{shard}.json", own)
+    return SourceRecipe(manifest="manifest__OP_0..1_CL_.json", tar="audio_{0..1}.tar")
+
+
+def opened(source: SourceRecipe, folder: Path, **data: Any) -> Source:
+    (found,) = open_sources([source], DataRecipe(**data), folder=folder)
+    return found
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_nemos_tars_are_read(tmp_path: Path, sharded: bool) -> None:
+    source = opened(nemo_shards(tmp_path, sharded=sharded), tmp_path)
+    items = list(source.items())
+    assert [item.text for item in items] == ["0 0", "0 1", "0 x", "y", "1 0", "1 1", "1 x", "y"]
+    for item in items:
+        assert len(item.sound.read(RATE)) == item.duration * RATE
+    whole = audio.read(wav(tone(2.0, 302)))
+    assert np.array_equal(items[3].sound.read(RATE), whole[20_000:28_000])
+    assert items[3].name == f"{tmp_path / 'audio_0.tar'}: data_speaker_0_2.wav"
+
+
+def test_shards_are_shuffled_and_their_members_mixed(tmp_path: Path) -> None:
+    source = nemo_shards(tmp_path, sharded=False)
+    inside = opened(source, tmp_path, shuffle_buffer=1)
+    orders = [
+        [item.text for item in inside.order(np.random.default_rng(seed), 0)] for seed in range(8)
+    ]
+    assert {tuple(order) for order in orders} == {
+        ("0 0", "0 1", "0 x", "y", "1 0", "1 1", "1 x", "y"),
+        ("1 0", "1 1", "1 x", "y", "0 0", "0 1", "0 x", "y"),
+    }
+    mixed = opened(source, tmp_path).order(np.random.default_rng(0), 0)
+    assert [item.text for item in mixed] not in orders
+
+
+def test_another_codec_is_found_by_its_stem(tmp_path: Path) -> None:
+    """`--force_codec` stores `a.flac` for a row that says `a.wav`."""
+    write_tar(tmp_path / "audio_0.tar", {"a.flac": wav(tone(1.0))})
+    write_rows(tmp_path / "m.json", [{"audio_filepath": "a.wav", "duration": 1.0}])
+    source = opened(SourceRecipe(manifest="m.json", tar="audio_0.tar"), tmp_path)
+    assert source.size == 1
+
+
+def test_rows_without_their_sound_are_dropped_or_refused(tmp_path: Path) -> None:
+    recipe = nemo_shards(tmp_path, sharded=False)
+    path = tmp_path / "tarred_audio_manifest.json"
+    row = {"audio_filepath": "gone.wav", "duration": 1.0, "shard_id": 1}
+    path.write_text(path.read_text() + json.dumps(row) + "\n")
+    source = opened(recipe, tmp_path)
+    assert (source.size, source.dropped) == (8, {"sound that is not there": 1})
+    with pytest.raises(ManifestError, match=r"json: gone\.wav is not in .*audio_1\.tar"):
+        opened(recipe, tmp_path, invalid="refuse")
+
+
+def test_webdataset_is_read(tmp_path: Path) -> None:
+    files = {
+        "set/a.wav": wav(tone(1.0)),
+        "set/a.txt": b"first\n",
+        "set/b.json": json.dumps({"text": "second", "speaker": "x", "lang": "de"}).encode(),
+        "set/b.1.wav": wav(tone(2.0)),
+        "set/c.txt": b"nobody speaks",
+    }
+    write_tar(tmp_path / "shard-000.tar", files)
+    source = opened(SourceRecipe(tar="shard-{000..000}.tar"), tmp_path)
+    first, second = source.items()
+    assert (first.text, first.duration) == ("first", 1.0)  # measured by the header
+    assert (second.text, second.duration, second.language) == ("second", 2.0, "de")
+    assert second.data["speaker"] == "x"
+    assert source.dropped == {"sound that is not there": 1}
+    assert np.array_equal(second.sound.read(RATE), audio.read(files["set/b.1.wav"]))
+
+
+def test_measuring_a_member_reads_its_header_alone(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"a.wav": wav(tone(600.0))})
+    (member,) = members(tmp_path / "a.tar")
+    sound = TarSound(str(tmp_path / "a.tar"), member.position, member.size, member.name)
+    assert sound.seconds() == 600.0
+    with (tmp_path / "a.tar").open("r+b") as file:  # the header still promises it
+        file.truncate(100_000)
+    assert sound.seconds() == 600.0
+    with pytest.raises(AudioError, match=r"a\.tar: a\.wav: the shard is cut short"):
+        sound.read(RATE)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", r"a\.tar: a\.json: not JSON"),
+        (b"[]", r"a\.tar: a\.json: needs one JSON object"),
+        (b"\xff\xfe", r"a\.tar: a\.json is not UTF-8"),
+    ],
+)
+def test_damaged_transcripts_are_named(tmp_path: Path, content: bytes, said: str) -> None:
+    write_tar(tmp_path / "a.tar", {"a.wav": wav(tone(1.0)), "a.json": content})
+    with pytest.raises(ManifestError, match=said):
+        opened(SourceRecipe(tar="a.tar"), tmp_path)
+
+
+def test_a_tar_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
+    files = {name: wav(tone(0.2)) for name in ("a.wav", "b.wav", "c.wav")}
+    whole = write_tar(tmp_path / "whole.tar", files).read_bytes()
+    end = 3 * (512 + -(-len(files["a.wav"]) // 512) * 512)
+    cuts = [*range(0, end, 700), *range(512, end + 1, 512)]
+    for cut in cuts:
+        (tmp_path / "cut.tar").write_bytes(whole[:cut])
+        with pytest.raises(ManifestError, match=r"cut\.tar: is cut short"):
+            members(tmp_path / "cut.tar")
+    assert [member.name for member in members(tmp_path / "whole.tar")] == list(files)
+
+
+def test_what_is_no_plain_tar_is_refused(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "a.tar", {"a.wav": b"x"}).read_bytes()
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(whole))
+    with pytest.raises(ManifestError, match=r"b\.tar\.gz: is compressed: unpack it"):
+        members(tmp_path / "b.tar.gz")
+    with pytest.raises(ManifestError, match=r"c\.tar: no such shard"):
+        members(tmp_path / "c.tar")
+    (tmp_path / "d.tar").write_text("no tar at all " * 100)
+    with pytest.raises(ManifestError, match=r"d\.tar: is cut short or damaged"):
+        members(tmp_path / "d.tar")
+
+
+def test_a_member_that_is_no_sound_is_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"a.wav": b"not sound"})
+    (member,) = members(tmp_path / "a.tar")
+    sound = TarSound(str(tmp_path / "a.tar"), member.position, member.size, member.name)
+    for read in (sound.seconds, lambda: sound.read(RATE)):
+        with pytest.raises(AudioError, match=r"a\.tar: a\.wav: not an audio"):
+            read()
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(AudioError, match=r"a\.tar: a\.wav: cannot be opened"):
+        sound.read(RATE)
+
+
+def test_names_stand_for_many(tmp_path: Path) -> None:
+    def names(*given: str) -> list[str]:
+        return [path.relative_to(tmp_path).as_posix() for path in expanded(given, tmp_path)]
+
+    assert names("a_{8..11}.tar") == ["a_8.tar", "a_9.tar", "a_10.tar", "a_11.tar"]
+    assert names("{x,y}/a_{00..02}.tar")[3:] == ["y/a_00.tar", "y/a_01.tar", "y/a_02.tar"]
+    assert names("bucket_OP_1..2_CL_/a__OP_0..1_CL_.tar", "b.tar") == [
+        "bucket1/a_0.tar",
+        "bucket1/a_1.tar",
+        "bucket2/a_0.tar",
+        "bucket2/a_1.tar",
+        "b.tar",
+    ]
+    assert names("a[1].tar", "b (2).tar") == ["a[1].tar", "b (2).tar"]
+    with pytest.raises(ConfigError, match=r"https://x/a\.tar: only files are read"):
+        names("https://x/a.tar")
