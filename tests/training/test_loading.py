@@ -11,15 +11,24 @@ import numpy as np
 import pytest
 import torch
 
+from auricle.checkpoints import Checkpoint
 from auricle.errors import AudioError, ConfigError
 from auricle.features import LogMel, LogMelConfig
-from auricle.models.asr import PromptConfig
+from auricle.models.asr import ModelConfig, PromptConfig
+from auricle.models.jasper import JasperConfig
 from auricle.tokenizers import CharTokenizer
 from auricle.training.augment import Waveform
 from auricle.training.batching import Plan, sorted_batches
 from auricle.training.items import Batch, Item
 from auricle.training.loading import Loading, batches
-from auricle.training.recipe import AugmentRecipe, DataRecipe, GainRecipe, SourceRecipe, SpeedRecipe
+from auricle.training.recipe import (
+    AugmentRecipe,
+    DataRecipe,
+    GainRecipe,
+    Recipe,
+    SourceRecipe,
+    SpeedRecipe,
+)
 from auricle.training.sounds import FileSound
 from auricle.training.sources import open_sources
 from tests.training.speech import manifest
@@ -156,6 +165,25 @@ def test_the_models_own_filters_are_used(tmp_path: Path) -> None:
     assert not torch.allclose(louder, usual)
     Loading(own, TOKENIZER, training=False)
     assert own.training  # the model's are left as they are
+
+
+def test_a_recipe_says_what_is_done_to_sound(tmp_path: Path) -> None:
+    """Of a checkpoint its features are taken, as they were stored; augmentation only to train."""
+    planned = next(plan(tmp_path).batches())
+    features = LogMelConfig(n_mels=16, dither=0.0, normalize=None)
+    jasper = JasperConfig(feat_in=16, blocks=())
+    config = ModelConfig(features, jasper, 3, ctc=True, transducer=None)
+    stored = {"features.filterbank": 2 * LogMel(features).filterbank}
+    checkpoint = Checkpoint(config, TOKENIZER, stored, "x")
+    recipe = Recipe("x", augment=CHANGES)
+    held_out = Loading.of(checkpoint, recipe, training=False).load(planned)
+    own = LogMel(features)
+    own.filterbank.mul_(2.0)
+    assert torch.equal(
+        held_out.features, Loading(own, TOKENIZER, training=False).load(planned).features
+    )
+    changed = Loading.of(checkpoint, recipe, training=True).load(planned)
+    assert not torch.equal(changed.frames, held_out.frames)
 
 
 def test_languages_become_numbers(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auricle.errors import AudioError, ConfigError, ManifestError
+from auricle.errors import AudioError, ConfigError, ManifestError, MissingExtra
 from auricle.training.listed import shuffled
 from auricle.training.recipe import DataRecipe, JoinRecipe, SourceRecipe
 from auricle.training.sounds import FileSound, JoinedSound
@@ -153,6 +154,21 @@ def test_sources_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         opened(SourceRecipe(**source), tmp_path)
+
+
+def test_texts_must_be_texts(tmp_path: Path) -> None:
+    write_rows(tmp_path / "m.jsonl", [{"audio_filepath": "x.wav", "duration": 1, "said": 5}])
+    with pytest.raises(ManifestError, match=r"x\.wav: the text must be a string, got 5"):
+        opened(SourceRecipe(manifest="m.jsonl", text_column="said"), tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "package"), [("dataset", "datasets"), ("cuts", "lhotse")])
+def test_a_missing_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"pip install 'auricle\[{package}\]'"):
+        opened(SourceRecipe(**{kind: "x"}), tmp_path)  # type: ignore[arg-type]
 
 
 def test_styles_of_writing_are_not_mixed_unless_set(tmp_path: Path) -> None:

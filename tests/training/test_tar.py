@@ -143,6 +143,8 @@ def test_measuring_a_member_reads_its_header_alone(tmp_path: Path) -> None:
     [
         (b"{", r"a\.tar: a\.json: not JSON"),
         (b"[]", r"a\.tar: a\.json: needs one JSON object"),
+        (b'{"text": "a", "duration": "x"}', r"a\.wav: duration must be 0 or more seconds, got 'x'"),
+        (b'{"text": ["a"]}', r"a\.tar: a\.wav: the text must be a string"),
         (b"\xff\xfe", r"a\.tar: a\.json is not UTF-8"),
     ],
 )

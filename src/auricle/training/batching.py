@@ -33,7 +33,8 @@ class Plan:
     Together the sources without weight count as one of weight 1. An epoch ends with them; where
     all have weights, after as many items as they hold together.
 
-    Ranks take one batch each; the last turn of an epoch is filled up from the next one.
+    Ranks take one batch each; the last turn of an epoch is filled up from the next one. Every rank
+    plans the batches of all. Seconds are counted before any augmentation.
     """
 
     def __init__(

@@ -52,7 +52,8 @@ class DatasetSound:
 class Streamed:
     """A data set that is fetched while it is learnt from: a pass each epoch, in a new order.
 
-    Its items hold their sound. Resuming fetches again what the epoch has already used.
+    Its items hold their sound. Every rank fetches all of them, and resuming fetches again what the
+    epoch has already used.
     """
 
     source: SourceRecipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ _NOTHING: Mapping[str, Any] = {}  # a proxy could not be sent to a worker
 class Found:
     """A row as a source holds it; `data` is all of it, and what filters look at.
 
+    The `text` and `duration` of some kinds of source are whatever stands there.
     `problem` says why it cannot be used, where that is known from the start.
     """
 
@@ -46,7 +48,7 @@ class Sieve:
 
         Raises:
             AudioError: A row without duration cannot be measured, and the recipe refuses that.
-            ManifestError: A row has no sound, likewise.
+            ManifestError: A row has no sound, likewise; or a text or duration that cannot be.
         """
         for row in rows:
             if row.problem is not None:
@@ -54,6 +56,7 @@ class Sieve:
                     raise ManifestError(row.problem)
                 self.dropped["sound that is not there"] += 1
                 continue
+            _check_values(row)
             if (reason := self._unwanted(row)) is not None:
                 self.dropped[reason] += 1
                 continue
@@ -101,6 +104,19 @@ class Sieve:
             language=row.language or self._source.language,
             data=_others(row.data),
         )
+
+
+def _check_values(row: Found) -> None:
+    """Refuse what readers of other people's columns may have found in them."""
+    text: Any = row.text
+    duration: Any = row.duration
+    if not isinstance(text, str):
+        raise ManifestError(f"{row.name}: the text must be a string, got {text!r}")
+    if duration is None:
+        return
+    number = isinstance(duration, int | float) and not isinstance(duration, bool)
+    if not number or not math.isfinite(duration) or duration < 0:
+        raise ManifestError(f"{row.name}: duration must be 0 or more seconds, got {duration!r}")
 
 
 def _others(data: Mapping[str, Any]) -> Mapping[str, Any]:
