@@ -42,9 +42,7 @@ def measure(workers: list[Worker], rounds: int) -> None:
             last[worker.engine] = worker.ask("step")
             if turn:  # the first round compiles and warms up
                 taken[worker.engine].append(last[worker.engine]["seconds"])
-    print(
-        "| | seconds, median (range) | of NeMo's | peak MB | of NeMo's | loss | norm of gradient |"
-    )
+    print("| | seconds, median (range) | of NeMo's | peak MB | of NeMo's | loss | gradient |")
     print("|---|---|---|---|---|---|---|")
     for worker in workers:
         seconds, found = taken[worker.engine], last[worker.engine]
