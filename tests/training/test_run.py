@@ -190,7 +190,7 @@ def test_going_on_without_a_save_begins_anew(tmp_path: Path) -> None:
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:
     before = files(begun(tmp_path))
     with (
-        pytest.raises(ConfigError, match=r"holds a run: --resume goes on"),
+        pytest.raises(ConfigError, match=r"holds a run: go on with it by --resume"),
         RunFolder.open(tmp_path, text(), resume=False),
     ):
         pass

@@ -112,7 +112,9 @@ class RunFolder:
             raise ConfigError(f"{path} is a file: choose a folder for the run")
         there = holds_run(path)
         if there and not resume:
-            raise ConfigError(f"{path} holds a run: --resume goes on with it, or choose another")
+            raise ConfigError(
+                f"{path} holds a run: go on with it by --resume, or choose another folder"
+            )
         if not there and (taken := _in_the_way(path)):
             raise ConfigError(f"{path} holds {taken}, but no run: choose another folder")
         with _held(path):
