@@ -201,9 +201,7 @@ def test_one_that_does_not_start_is_the_users_to_mend(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fail="No API key configured."))
-    with pytest.raises(
-        ConfigError, match=r"wandb does not start \(No API key.*\): log in by"
-    ):
+    with pytest.raises(ConfigError, match=r"wandb does not start \(No API key.*\): log in by"):
         open_trackers(recipe("wandb"), run)
 
 
