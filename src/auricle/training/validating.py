@@ -1,0 +1,89 @@
+"""Decodes held-out speech in the middle of a training: the loss, and the WER of every head.
+
+Letters in shapes: B batch, T encoder steps, D encoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
+
+import torch
+from torch import Tensor
+
+from auricle.decoding import ctc, transducer
+from auricle.decoding.times import decode_text
+from auricle.metrics import Errors, word_errors
+from auricle.models.asr import ASR
+from auricle.tokenizers import Tokenizer
+from auricle.training.items import Batch
+from auricle.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found; `errors` are words as the recipe writes them, for every head.
+
+    Texts are compared as they stand: a model that learns capitals and marks is judged with them.
+    """
+
+    loss: float
+    errors: Mapping[str, Errors]
+    utterances: int
+
+    def values(self, default_head: str) -> dict[str, float]:
+        """For the log: `wer` is that of the default head; a hybrid's others have their own."""
+        others = {f"wer_{h}": e.rate for h, e in self.errors.items() if h != default_head}
+        return {"loss": self.loss, "wer": self.errors[default_head].rate, **others}
+
+    def numbers(self) -> list[float]:
+        """Everything that adds up over ranks, in a fixed order."""
+        errors = [float(n) for head in sorted(self.errors) for n in astuple(self.errors[head])]
+        return [self.loss * self.utterances, float(self.utterances), *errors]
+
+    @classmethod
+    def of_numbers(cls, numbers: list[float], heads: Iterable[str]) -> Validation:
+        """The inverse of `numbers`, also for their sums over ranks."""
+        total, utterances, *rest = numbers
+        errors = {
+            head: Errors(*(int(n) for n in rest[4 * i : 4 * i + 4]))
+            for i, head in enumerate(sorted(heads))
+        }
+        return cls(total / max(utterances, 1), errors, int(utterances))
+
+
+@torch.no_grad()
+def validate(
+    objective: Objective, batches: Iterable[Batch], tokenizer: Tokenizer, device: torch.device
+) -> Validation:
+    """Decode `batches` greedily with every head; the model is in evaluation mode afterwards."""
+    model = objective.eval().model
+    errors = dict.fromkeys(model.heads, Errors())
+    loss, count = 0.0, 0
+    for batch in batches:
+        if not batch.items:
+            continue
+        there = batch.to(device)
+        encodings, steps = model.encode_features(there.features, there.frames, prompt=there.prompt)
+        losses = objective.losses(encodings, steps, there.tokens, there.lengths)
+        loss += float(losses["loss"])
+        count += len(batch.items)
+        for head in errors:
+            texts = decode(model, head, encodings, steps, tokenizer)
+            for item, text in zip(batch.items, texts, strict=True):
+                errors[head] += word_errors(item.text, text, normalise=str)
+    return Validation(loss / max(count, 1), errors, count)
+
+
+def decode(
+    model: ASR, head: str, encodings: Tensor, steps: Tensor, tokenizer: Tokenizer
+) -> list[str]:
+    """The texts of encodings [B, T, D] by one head, greedily."""
+    if head == "ctc":
+        assert model.ctc is not None
+        hypotheses, _ = ctc.greedy(model.ctc(encodings), steps)
+    else:
+        networks = transducer.of(model)
+        assert networks is not None
+        hypotheses, _ = transducer.greedy(networks, encodings, steps)
+    return [decode_text(hypothesis.ids, tokenizer)[0] for hypothesis in hypotheses]
