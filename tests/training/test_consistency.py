@@ -191,6 +191,12 @@ def test_half_precision_needs_a_device_that_has_it() -> None:
     assert "fp16 does not run on a CPU" in assert_refused(recipe, device="cpu")
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b"])
+def test_a_name_is_that_of_a_folder(name: str) -> None:
+    with pytest.raises(ConfigError, match="it names the run's folder"):
+        check_recipe(replace(FULL, name=name))
+
+
 def test_a_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^citrinet_256: optimizer.lr is 0.0; it must be above"):
         load_recipe("citrinet_256", ["optimizer.lr=0"])

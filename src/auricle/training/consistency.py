@@ -6,6 +6,7 @@ Types and unknown keys are `reading`'s business; what hangs on the data is `chec
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -95,6 +96,8 @@ def check_recipe(recipe: Recipe, *, where: str | None = None, device: str | None
 
 
 def _complaints(recipe: Recipe, device: str | None) -> Iterator[str]:
+    if not recipe.name or re.search(r"[/\\\0]|^\.+$", recipe.name):
+        yield f"name is {recipe.name!r}; it names the run's folder, so it has no / and is not empty"
     yield from _numbers(recipe)
     yield from _model(recipe.model)
     yield from _networks(recipe)

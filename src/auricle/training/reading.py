@@ -140,7 +140,7 @@ def _packaged() -> Traversable:
 
 
 def _find(name: str, folder: Path) -> _Found:
-    """By path if it looks like one or is there, else by name."""
+    """By path if it looks like one, else by name."""
     path = folder / Path(name).expanduser()
     if Path(name).suffix in SUFFIXES or "/" in name or "\\" in name:
         if not path.is_file():
