@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import auricle
-from auricle.errors import AudioError, ConfigError, NonFiniteLoss
 from auricle.training.loop import train
 from auricle.training.progress import Silent
 from auricle.training.reading import load_recipe
 from auricle.training.recipe import Recipe
-from tests.conftest import ROOT
 from tests.training.tones import corpus
 
 TINY = """

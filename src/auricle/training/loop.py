@@ -28,15 +28,17 @@ from auricle.errors import MissingExtra, NonFiniteLoss
 from auricle.models.norms import BatchNorm
 from auricle.tokenizers import Tokenizer
 from auricle.training import loading, tokenizing
+from auricle.training.alignment import ModelFacts
 from auricle.training.averaging import Ema, average
 from auricle.training.batching import Plan, sorted_batches
+from auricle.training.checking import check, sifted
 from auricle.training.items import Batch, PlannedBatch, Position
 from auricle.training.loading import Loading
 from auricle.training.objective import Objective
 from auricle.training.optimizing import build_optimizer, learning_rate
 from auricle.training.progress import Progress, Silent
 from auricle.training.reading import to_yaml
-from auricle.training.recipe import Recipe, TrainRecipe
+from auricle.training.recipe import DataRecipe, Recipe, TrainRecipe
 from auricle.training.run import RunFolder, last_state
 from auricle.training.sources import Source, open_sources, texts
 from auricle.training.spec_augment import SpecAugment
@@ -171,7 +173,10 @@ def _accelerator(recipe: Recipe) -> Any:
     drops = recipe.model.encoder.get("stochastic_depth_drop_prob", 0.0) > 0
     ddp = DistributedDataParallelKwargs(find_unused_parameters=drops)
     return Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=[ddp]
+        mixed_precision="no" if precision == "fp32" else precision,
+        # Else accelerate takes each of torchrun's processes without a GPU for the only one.
+        cpu=not torch.accelerator.is_available(),
+        kwargs_handlers=[ddp],
     )
 
 
@@ -184,6 +189,7 @@ def _prepared(
     if recipe.init_from is None:
         tokenizer = _agreed(accelerator, lambda: _tokenizer(recipe, learnt, run))
     start = beginning(recipe, tokenizer)
+    learnt = _usable(learnt, start, data, progress)
     model = trainable(start)
     spec = recipe.augment.spec
     objective = Objective(model, recipe.loss, SpecAugment(spec) if spec else None)
@@ -213,11 +219,26 @@ def _prepared(
     )
 
 
+def _usable(
+    learnt: Sequence[Source], start: Checkpoint, data: DataRecipe, progress: Progress
+) -> list[Source]:
+    """The sources without what nothing can be learnt from; streams cannot be looked at before."""
+    known = [source for source in learnt if source.size is not None]
+    report = check(known, start.tokenizer, data, ModelFacts.of(start.config))
+    if known:
+        report.refuse()
+    if report.dropped:
+        progress.said(
+            f"{len(report.dropped)} of {report.items} items are left out; --check says why"
+        )
+    return [sifted(source, report) for source in learnt]
+
+
 def _tokenizer(recipe: Recipe, learnt: Sequence[Source], run: RunFolder | None) -> Tokenizer:
     """That of the run, where one goes on: the texts may have changed since."""
     assert run is not None  # only the first rank makes it
     kept = run.path / "tokenizer"
-    if kept.exists():
+    if run.resumed and kept.exists():
         return tokenizing.open_tokenizer(kept)
     tokenizer = tokenizing.build(texts(learnt), recipe.tokenizer)
     tokenizing.save(tokenizer, kept)

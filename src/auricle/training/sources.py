@@ -22,7 +22,7 @@ from auricle.training.listed import Joined, Listed
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.rows import Found, Sieve
 from auricle.training.sounds import FileSound
-from auricle.training.tar import expanded, nemo_rows, webdataset_rows
+from auricle.training.tar import expanded, rows_of_nemo, webdataset_rows
 from auricle.training.texts import check_one_style, style_of
 
 _STYLE_ROWS = 1000
@@ -124,7 +124,7 @@ def _rows(source: SourceRecipe, folder: Path) -> Iterator[Iterable[Found]]:
     paths = [] if source.manifest is None else expanded(source.manifest, folder)
     if source.tar is not None:
         shards = expanded(source.tar, folder)
-        yield from nemo_rows(paths, shards, source) if paths else webdataset_rows(shards, source)
+        yield from rows_of_nemo(paths, shards, source) if paths else webdataset_rows(shards, source)
     elif source.dataset is not None:
         yield dataset_rows(source, folder)
     elif source.cuts is not None:

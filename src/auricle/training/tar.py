@@ -81,7 +81,7 @@ def members(path: Path) -> list[Member]:
     return found
 
 
-def nemo_rows(
+def rows_of_nemo(
     paths: Sequence[Path], shards: Sequence[Path], source: SourceRecipe
 ) -> Iterator[list[Found]]:
     """The rows of NeMo's manifests, shard by shard, in the order of their sound.
