@@ -118,7 +118,7 @@ def test_long_noise_is_read_in_pieces_that_reach_its_end(tmp_path: Path) -> None
     generator, heard = rng(), set()
     for _ in range(30):
         heard.add(len(change._sounds.draw(generator)))
-    assert heard == {30 * RATE} and len(change._sounds._kept) == 3
+    assert heard == {30 * RATE} and len(change._sounds._kept._sounds) == 3
 
 
 def test_pauses_do_not_count_towards_the_level() -> None:

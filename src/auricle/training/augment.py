@@ -6,15 +6,15 @@ Everything random comes from the generator that is handed in. Times move only wi
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from auricle import manifests
 from auricle.audio import Samples, check_rate, read, resample
 from auricle.errors import AudioError, ConfigError, ManifestError
+from auricle.training.kept import Kept
 from auricle.training.recipe import (
     AugmentRecipe,
     GainRecipe,
@@ -25,7 +25,6 @@ from auricle.training.recipe import (
 from auricle.training.telephone import Telephone, fast_size
 
 _PIECE_SECONDS = 30.0  # of a long noise that are read at once
-_KEPT_BYTES = 128 << 20
 _ACTIVE_DB = 30.0  # how far below the loudest frame speech still is speech
 _DIRECT_TO_REVERBERANT = (-3.0, 9.0)  # decibels: a microphone one to three metres away
 _DIRECT_SECONDS = 0.0025  # before the first reflection
@@ -204,12 +203,7 @@ class Sounds:
         if not self._manifest.is_file():
             raise ManifestError(f"{key}: {manifest}: no such manifest; check the path")
         self._rows: list[tuple[Path, float, float | None]] = []
-        self._kept: OrderedDict[tuple[int, int], Samples] = OrderedDict()
-        self._bytes = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the sounds: each worker reads its own."""
-        return {**self.__dict__, "_kept": OrderedDict(), "_bytes": 0}
+        self._kept = Kept()
 
     def draw(self, rng: np.random.Generator) -> Samples:
         """One of them [S], or a piece of it where it is long.
@@ -223,10 +217,7 @@ class Sounds:
         number = int(rng.integers(len(self._rows)))
         duration = self._rows[number][2] or _PIECE_SECONDS
         piece = int(rng.integers(max(1, math.ceil(duration / _PIECE_SECONDS))))
-        if (number, piece) not in self._kept:
-            self._keep((number, piece), self._load(number, piece))
-        self._kept.move_to_end((number, piece))
-        return self._kept[number, piece]
+        return self._kept.get((number, piece), lambda: self._load(number, piece))
 
     def _read_manifest(self) -> list[manifests.Row]:
         rows = list(manifests.read(self._manifest))
@@ -242,12 +233,6 @@ class Sounds:
             return read(path, sample_rate=self._rate, start=offset + start, seconds=length)
         except AudioError as error:
             raise AudioError(f"{self._key}: {error}") from None
-
-    def _keep(self, key: tuple[int, int], sound: Samples) -> None:
-        self._kept[key] = sound
-        self._bytes += sound.nbytes
-        while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
 def _ordered(span: tuple[float, float], key: str) -> tuple[float, float]:

@@ -26,8 +26,10 @@ from auricle.features import LogMel
 from auricle.models.asr import PromptConfig
 from auricle.tokenizers import Tokenizer
 from auricle.training.augment import Waveform
-from auricle.training.items import Batch, Item, PlannedBatch
+from auricle.training.items import Batch, Item, PlannedBatch, Sound
+from auricle.training.kept import Kept
 from auricle.training.recipe import Recipe
+from auricle.training.sounds import FileSound, JoinedSound
 
 Samples = npt.NDArray[np.float32]
 Augmentation = Callable[[Samples, np.random.Generator], Samples]
@@ -62,6 +64,7 @@ class Loading:
         self._features.load_state_dict(features.state_dict())
         self._tokenizer, self._augmentation = tokenizer, augmentation
         self._prompt, self._invalid = prompt, invalid
+        self._kept = Kept()
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, recipe: Recipe, *, training: bool) -> Self:
@@ -111,7 +114,7 @@ class Loading:
 
     def _clip(self, item: Item, seed: tuple[int, ...]) -> Samples:
         try:
-            samples = item.sound.read(self._features.config.sample_rate)
+            samples = self._read(item.sound)
         except AudioError as error:
             if self._invalid == "refuse":
                 raise
@@ -119,6 +122,15 @@ class Loading:
         if self._augmentation is None:
             return samples
         return self._augmentation(samples, np.random.default_rng(seed))
+
+    def _read(self, sound: Sound) -> Samples:
+        """Samples [S]; a file that is short enough to be kept is decoded once."""
+        rate = self._features.config.sample_rate
+        if isinstance(sound, JoinedSound):
+            return sound.joined([self._read(part) for part in sound.parts], rate)
+        if isinstance(sound, FileSound):
+            return self._kept.get(sound, lambda: sound.read(rate))
+        return sound.read(rate)
 
     def _heard(self, clips: list[Samples], seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Features [B, M, T] of clips, and their frames [B]."""

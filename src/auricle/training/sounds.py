@@ -6,6 +6,7 @@ All are small values that can be sent to a worker, which reads them with Auricle
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -126,10 +127,13 @@ class JoinedSound:
 
     def read(self, sample_rate: int) -> Samples:
         """Mono samples [S]; a pause is digital silence."""
-        pieces = [self.parts[0].read(sample_rate)]
-        for part, pause in zip(self.parts[1:], self.pauses, strict=True):
-            pieces.append(np.zeros(round(pause * sample_rate), np.float32))
-            pieces.append(part.read(sample_rate))
+        return self.joined([part.read(sample_rate) for part in self.parts], sample_rate)
+
+    def joined(self, parts: Sequence[Samples], sample_rate: int) -> Samples:
+        """`read`, where the samples of the parts are there already."""
+        pieces = [parts[0]]
+        for part, pause in zip(parts[1:], self.pauses, strict=True):
+            pieces += [np.zeros(round(pause * sample_rate), np.float32), part]
         return np.concatenate(pieces)
 
 
