@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from auricle.errors import ConfigError
-from auricle.features import LogMelConfig
+from auricle.features import LogMelConfig, Normalisation
 from auricle.models.asr import ModelConfig, TransducerConfig
 from auricle.models.conformer import ConformerConfig
 from auricle.models.heads import JointConfig, PredictorConfig
@@ -159,7 +159,13 @@ def model_config(recipe: ModelRecipe, vocab_size: int) -> ModelConfig:
 
 def _features(recipe: ModelRecipe) -> LogMelConfig:
     said = recipe.features
-    own = {"n_mels": said.n_mels, "normalize": said.normalize, "dither": said.dither}
+    normalize: Normalisation = None
+    if isinstance(said.normalize, tuple):
+        mean, deviation = said.normalize
+        normalize = (mean,) * said.n_mels, (deviation,) * said.n_mels
+    else:
+        normalize = said.normalize
+    own = {"n_mels": said.n_mels, "normalize": normalize, "dither": said.dither}
     values = {**own, **FAMILIES[recipe.family].features, **said.options}
     config = validated(LogMelConfig, values, where="model.features.options")
     if config.frame_splicing != 1:

@@ -16,10 +16,14 @@ TextStyle = Literal["as_is", "lower", "upper", "plain"]
 
 @dataclass(frozen=True)
 class FeaturesRecipe:
-    """The front end; anything else of `LogMelConfig` goes into `options`."""
+    """The front end; anything else of `LogMelConfig` goes into `options`.
+
+    `normalize` may be one mean and one deviation for all mels: a stream cannot know its own, and
+    SpecAugment's masks, which are zeros, are silence or worse where nothing is normalised.
+    """
 
     n_mels: int = 80
-    normalize: Literal["per_feature", "all_features"] | None = "per_feature"
+    normalize: Literal["per_feature", "all_features"] | tuple[float, float] | None = "per_feature"
     dither: float = 1e-5
     options: Mapping[str, Any] = field(default_factory=dict)
 
