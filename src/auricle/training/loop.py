@@ -9,48 +9,43 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from auricle.checkpoints import Checkpoint
-from auricle.errors import MissingExtra, NonFiniteLoss
+from auricle.errors import ConfigError, MissingExtra, NonFiniteLoss
 from auricle.models.norms import BatchNorm
-from auricle.tokenizers import Tokenizer
-from auricle.training import loading, tokenizing
-from auricle.training.alignment import ModelFacts
+from auricle.training import loading
 from auricle.training.averaging import Ema, average
 from auricle.training.batching import Plan, sorted_batches
-from auricle.training.checking import check, sifted
-from auricle.training.items import Batch, PlannedBatch, Position
+from auricle.training.items import Batch, Position
 from auricle.training.loading import Loading
 from auricle.training.objective import Objective
 from auricle.training.optimizing import build_optimizer, learning_rate
 from auricle.training.progress import Progress, Silent
 from auricle.training.reading import to_yaml
-from auricle.training.recipe import DataRecipe, Recipe, TrainRecipe
+from auricle.training.recipe import Recipe
 from auricle.training.run import RunFolder, last_state
-from auricle.training.sources import Source, open_sources, texts
+from auricle.training.signals import caught
+from auricle.training.sources import open_sources
 from auricle.training.spec_augment import SpecAugment
-from auricle.training.starting import beginning, trainable
+from auricle.training.starting import beginning, tokenizer_of, trainable, usable
 from auricle.training.trackers import Tracker, open_trackers
-from auricle.training.validating import Validation, validate
+from auricle.training.validating import HeldOut, Validation, validate
+
+Made = TypeVar("Made")
 
 Ending = Literal["finished", "early", "minutes", "interrupted", "terminated"]
-
 _SIGNALS: dict[int, Ending] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-# Held-out speech up to this is heard once and kept: its features are 120 MB.
-_KEPT_SECONDS = 3600.0
 _SILENCE = 160  # frames
 
 
@@ -71,10 +66,8 @@ class Standing:
     step: int = 0
     position: Position = field(default_factory=Position)
     seconds: float = 0.0  # of work, over all resumes
-    heard: float = 0.0  # seconds of audio
     best: float | None = None
-    stale: int = 0  # validations since the best one
-    validated: int = 0  # the last step that was
+    stale: int = 0  # validations since one was better than all before it
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -82,8 +75,9 @@ class Standing:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Standing:
-        """The inverse of `to_dict`."""
-        return cls(**{**data, "position": Position(*data["position"])})
+        """The inverse of `to_dict`; what another version knows and this one does not is dropped."""
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        return cls(**{**known, "position": Position(*data["position"])})
 
 
 @dataclass
@@ -99,25 +93,24 @@ class _Training:
     ema: Ema | None
     plan: Plan
     loading: Loading
-    held_out: Iterable[Batch]
+    held_out: HeldOut
     total: int | None
     run: RunFolder | None  # None on all ranks but the first
     trackers: Tracker
     progress: Progress
     signals: list[int]  # those that this process was sent
     at: Standing = field(default_factory=Standing)
-    saved: int = 0  # the last step that was
+    began: float = field(default_factory=time.monotonic)  # when `at.seconds` was 0
     stop: int = 0  # the signal that some rank was sent
-    wer: float | None = None
+    wer: float | None = None  # of the last validation
 
     def checkpoint(self) -> Checkpoint:
-        """The model as it stands, averaged where the recipe says so."""
-        with self.averaged():
-            state = self.objective.model.state_dict()
-            tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        """The model as it stands."""
+        state = self.objective.model.state_dict()
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
         return replace(self.start, tensors=tensors)
 
-    def averaged(self) -> Any:
+    def averaged(self) -> AbstractContextManager[None]:
         """A context in which the model has its averaged weights, where there are such."""
         return self.ema.in_place() if self.ema else nullcontext()
 
@@ -125,7 +118,7 @@ class _Training:
 def train(
     recipe: Recipe, folder: Path, *, resume: bool = False, progress: Progress | None = None
 ) -> TrainResult:
-    """Train what `recipe` says in `folder`, on every process that `accelerate launch` started.
+    """Train what `recipe` says in `folder`, on every process that a launcher has started.
 
     Args:
         recipe: What to train, on what, and for how long.
@@ -140,44 +133,40 @@ def train(
         NonFiniteLoss: The loss is no number; the batch is saved, nothing was learnt from it.
         OSError: The disk is full; the save before stays whole.
     """
-    accelerator = _accelerator(recipe)
+    accelerator = _accelerator(recipe.train.precision)
     main = accelerator.is_main_process
     told: Progress = (progress or Silent()) if main else Silent()
     opened = RunFolder.open(folder, to_yaml(recipe), resume=resume) if main else nullcontext()
-    with opened as run, _caught_signals() as signals:
+    with opened as run, caught(_SIGNALS) as signals:
         training = _prepared(recipe, accelerator, run, told, signals)
-        if resume:
-            _restore(training, folder)
-        if run is not None:
-            run.write_start({"seed": recipe.train.seed, "processes": accelerator.num_processes})
-        told.started(training.total, recipe.train.minutes, training.at.step)
         try:
+            if resume:
+                _restore(training, folder)
+            if run is not None:
+                run.write_start({"seed": recipe.train.seed, "processes": accelerator.num_processes})
+            told.started(training.total, recipe.train.minutes, training.at.step)
             ending = _run(training)
-            if recipe.train.average and ending in ("finished", "early", "minutes"):
+            if recipe.train.average and ending not in _SIGNALS.values():
                 _average_best(training)
         finally:
             training.trackers.close()
-        result = TrainResult(folder, training.at.step, training.at.best, ending)
+        accelerator.wait_for_everyone()  # a rank that ends takes the others' connection with it
         told.finished(ending)
-    return result
+    return TrainResult(folder, training.at.step, training.at.best, ending)
 
 
-def _accelerator(recipe: Recipe) -> Any:
+def _accelerator(precision: str) -> Any:
     try:
         from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
+        from accelerate.state import AcceleratorState
     except ImportError:
         raise MissingExtra("training needs an extra: pip install 'auricle[train]'") from None
-    precision = recipe.train.precision
-    # Only dropped layers leave parameters without a gradient, and looking for them costs time.
-    drops = recipe.model.encoder.get("stochastic_depth_drop_prob", 0.0) > 0
-    ddp = DistributedDataParallelKwargs(find_unused_parameters=drops)
-    return Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
-        # Else accelerate takes each of torchrun's processes without a GPU for the only one.
-        cpu=not torch.accelerator.is_available(),
-        kwargs_handlers=[ddp],
-    )
+    there = torch.accelerator.is_available()
+    if precision == "fp16" and not there:
+        raise ConfigError("train.precision=fp16 needs a GPU: take fp32 or bf16 on the CPU")
+    AcceleratorState._reset_state()  # else a process could train in one precision only
+    # Else accelerate takes each of torchrun's processes without a GPU for the only one.
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=not there)
 
 
 def _prepared(
@@ -187,18 +176,15 @@ def _prepared(
     learnt, held_out = open_sources(data.train, data), open_sources(data.validation, data)
     tokenizer = None
     if recipe.init_from is None:
-        tokenizer = _agreed(accelerator, lambda: _tokenizer(recipe, learnt, run))
+        tokenizer = _agreed(accelerator, lambda: tokenizer_of(recipe, learnt, _there(run)))
     start = beginning(recipe, tokenizer)
-    learnt = _usable(learnt, start, data, progress)
-    model = trainable(start)
     spec = recipe.augment.spec
-    objective = Objective(model, recipe.loss, SpecAugment(spec) if spec else None)
-    network, optimizer = accelerator.prepare(
-        objective, build_optimizer(objective, recipe.optimizer)
-    )
+    objective = Objective(trainable(start), recipe.loss, SpecAugment(spec) if spec else None)
+    network, optimizer = _wrapped(accelerator, objective, recipe)
     rank, world = accelerator.process_index, accelerator.num_processes
-    plan = Plan(learnt, data, seed=recipe.train.seed, rank=rank, world=world)
-    unchanged = Loading.of(start, recipe, training=False)
+    plan = Plan(
+        usable(learnt, start, data, progress), data, seed=recipe.train.seed, rank=rank, world=world
+    )
     shown = sorted_batches([item for s in held_out for item in s.items()], data, rank, world)
     return _Training(
         recipe=recipe,
@@ -207,10 +193,10 @@ def _prepared(
         objective=objective,
         network=network,
         optimizer=optimizer,
-        ema=Ema(model, recipe.train.ema) if recipe.train.ema else None,
+        ema=Ema(objective.model, recipe.train.ema) if recipe.train.ema else None,
         plan=plan,
         loading=Loading.of(start, recipe, training=True),
-        held_out=_HeldOut(shown, unchanged, data.workers),
+        held_out=HeldOut(shown, Loading.of(start, recipe, training=False), data.workers),
         total=_total_steps(recipe, plan),
         run=run,
         trackers=open_trackers(recipe, run),
@@ -219,40 +205,40 @@ def _prepared(
     )
 
 
-def _usable(
-    learnt: Sequence[Source], start: Checkpoint, data: DataRecipe, progress: Progress
-) -> list[Source]:
-    """The sources without what nothing can be learnt from; streams cannot be looked at before."""
-    known = [source for source in learnt if source.size is not None]
-    report = check(known, start.tokenizer, data, ModelFacts.of(start.config))
-    if known:
-        report.refuse()
-    if report.dropped:
-        progress.said(
-            f"{len(report.dropped)} of {report.items} items are left out; --check says why"
-        )
-    return [sifted(source, report) for source in learnt]
+def _there(run: RunFolder | None) -> RunFolder:
+    assert run is not None, "only the first rank holds the folder"
+    return run
 
 
-def _tokenizer(recipe: Recipe, learnt: Sequence[Source], run: RunFolder | None) -> Tokenizer:
-    """That of the run, where one goes on: the texts may have changed since."""
-    assert run is not None  # only the first rank makes it
-    kept = run.path / "tokenizer"
-    if run.resumed and kept.exists():
-        return tokenizing.open_tokenizer(kept)
-    tokenizer = tokenizing.build(texts(learnt), recipe.tokenizer)
-    tokenizing.save(tokenizer, kept)
-    return tokenizer
+def _wrapped(accelerator: Any, objective: Objective, recipe: Recipe) -> tuple[nn.Module, Any]:
+    """The network and its optimiser as `accelerate` has them."""
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    # Only dropped layers leave parameters without a gradient, and looking for them costs time.
+    encoder = objective.model.config.encoder
+    drops = getattr(encoder, "stochastic_depth_drop_prob", 0.0) > 0
+    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=drops)
+    network, optimizer = accelerator.prepare(
+        objective, build_optimizer(objective, recipe.optimizer)
+    )
+    return network, optimizer
 
 
-def _agreed(accelerator: Any, make: Any) -> Any:
+def _agreed(accelerator: Any, make: Callable[[], Made]) -> Made:
     """What the first rank makes, on every rank."""
-    made = [make() if accelerator.is_main_process else None]
+    made: list[Any] = [make() if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list(made)
-    return made[0]
+    return made[0]  # type: ignore[no-any-return]
+
+
+def _gathered(accelerator: Any, own: list[Made]) -> list[Made]:
+    """The lists of all ranks, one after the other, on every rank."""
+    from accelerate.utils import gather_object
+
+    return list(gather_object(own))
 
 
 def _total_steps(recipe: Recipe, plan: Plan) -> int | None:
@@ -267,30 +253,29 @@ def _total_steps(recipe: Recipe, plan: Plan) -> int | None:
 def _run(training: _Training) -> Ending:
     """Steps, validations and saves, until something ends it."""
     train, at = training.recipe.train, training.at
+    training.began = time.monotonic() - at.seconds
     planned = training.plan.batches(at.position)
     with loading.batches(planned, training.loading, training.recipe.data.workers) as batches:
-        while (ending := _ending(train, training)) is None:
-            values = _step(training, list(islice(batches, train.accumulate)))
-            _log(training, values)
-            if at.step % train.validate_every == 0:
+        while (ending := _ending(training)) is None:
+            _log(training, _step(training, list(islice(batches, train.accumulate))))
+            if at.step % train.validate_every == 0 or _ending(training) in ("finished", "minutes"):
                 _validate(training)
-            if at.step % train.save_every == 0:
+            if at.step % train.save_every == 0 or _ending(training) is not None:
                 _save(training)
-    if ending in ("finished", "minutes") and at.validated != at.step:
-        _validate(training)
-    if training.saved != at.step:
-        _save(training)
     return ending
 
 
-def _ending(train: TrainRecipe, training: _Training) -> Ending | None:
-    """Why no further step is to be made, the same on all ranks; None where there is no reason."""
-    at = training.at
+def _ending(training: _Training) -> Ending | None:
+    """Why no further step is to be made, the same on all ranks; None where there is no reason.
+
+    A step and a validation may change the answer, time alone does not.
+    """
+    train, at = training.recipe.train, training.at
     if training.stop:
         return _SIGNALS[training.stop]
     if train.minutes is not None and at.seconds >= 60 * train.minutes:
         return "minutes"
-    if train.patience is not None and at.stale > train.patience:
+    if train.patience is not None and at.stale >= train.patience:
         return "early"
     steps = train.steps is not None and at.step >= train.steps
     epochs = train.epochs is not None and at.position.epoch >= train.epochs
@@ -303,7 +288,6 @@ def _step(training: _Training, batches: Sequence[Batch]) -> dict[str, float]:
     Raises:
         NonFiniteLoss: On every rank, where it is so on one; the weights stay as they were.
     """
-    began = time.perf_counter()
     recipe, accelerator, at = training.recipe, training.accelerator, training.at
     rate = learning_rate(recipe.schedule, recipe.optimizer.lr, at.step, training.total)
     for group in training.optimizer.param_groups:
@@ -313,20 +297,22 @@ def _step(training: _Training, batches: Sequence[Batch]) -> dict[str, float]:
     # Gradients are averaged over the ranks: times their number, that is the sum.
     scale = accelerator.num_processes / _count(training, batches)
     sums = [_backward(training, batch, scale, last=batch is batches[-1]) for batch in batches]
-    norm = accelerator.clip_grad_norm_(training.network.parameters(), recipe.train.clip or math.inf)
-    facts = _shared(training, batches, sums, time.perf_counter() - began)
-    _refuse_non_finite(training, batches, sums, facts["loss"], float(norm))
+    norm = float(
+        accelerator.clip_grad_norm_(training.network.parameters(), recipe.train.clip or math.inf)
+    )
+    facts = _shared(training, batches, sums)
+    if not _finite(training, facts["loss"], norm):
+        raise _non_finite(training, batches, sums)
     training.optimizer.step()
     training.optimizer.zero_grad()
     at.step += 1
     if training.ema is not None:
         training.ema.update(at.step)
-    return {**facts, "lr": rate, "gradient_norm": float(norm)}
+    return {**facts, "lr": rate, "gradient_norm": norm}
 
 
 def _learning(objective: Objective, freeze_batch_norm: bool) -> None:
-    if objective.training:
-        return
+    """Training mode: a validation before may have changed it."""
     objective.train()
     if freeze_batch_norm:
         for module in objective.modules():
@@ -377,10 +363,7 @@ def _silence(empty: Batch) -> Batch:
 
 
 def _shared(
-    training: _Training,
-    batches: Sequence[Batch],
-    sums: Sequence[Mapping[str, float]],
-    seconds: float,
+    training: _Training, batches: Sequence[Batch], sums: Sequence[Mapping[str, float]]
 ) -> dict[str, float]:
     """What all ranks know of the step; moves where the training stands."""
     at, accelerator = training.at, training.accelerator
@@ -389,47 +372,47 @@ def _shared(
         *(sum(values[name] for values in sums) for name in names),
         sum(batch.seconds for batch in batches),
         sum(len(batch.lost) for batch in batches),
-        at.seconds + seconds,
+        time.monotonic() - training.began,
         max(training.signals, default=0),
     ]
     row = torch.tensor([own], dtype=torch.float64, device=accelerator.device)
-    rows = accelerator.gather(row).cpu().numpy()  # [ranks, numbers]
-    k = len(names)
-    facts = {name: float(rows[:, i].mean()) for i, name in enumerate(names)}
-    heard, lost = float(rows[:, k].sum()), float(rows[:, k + 1].sum())
-    at.heard += heard
-    at.seconds = float(rows[:, k + 2].max())
-    training.stop = int(rows[:, k + 3].max())
+    *losses, heard, lost, seconds, stop = accelerator.gather(row).cpu().numpy().T  # [ranks] each
+    at.seconds, training.stop = float(seconds.max()), int(stop.max())
     at.position = batches[-1].after
-    for line in (line for batch in batches for line in batch.lost):
-        training.progress.said(line)
-    return {**facts, "epoch": at.position.epoch, "audio_seconds": heard, "lost": lost}
+    if lost.any():
+        for line in _gathered(accelerator, [line for batch in batches for line in batch.lost]):
+            training.progress.said(line)
+    facts = {name: float(loss.mean()) for name, loss in zip(names, losses, strict=True)}
+    sizes = {"audio_seconds": float(heard.sum()), "lost": int(lost.sum())}
+    return {**facts, "epoch": at.position.epoch, **sizes}
 
 
-def _refuse_non_finite(
-    training: _Training,
-    batches: Sequence[Batch],
-    sums: Sequence[Mapping[str, float]],
-    loss: float,
-    norm: float,
-) -> None:
-    # Halved numbers overflow now and then, and then the scaler of fp16 leaves the step out.
-    overflow = training.recipe.train.precision == "fp16" and not math.isfinite(norm)
-    if math.isfinite(loss) and (math.isfinite(norm) or overflow):
-        return
-    step = training.at.step + 1
-    at_fault = [b for b, s in zip(batches, sums, strict=True) if not math.isfinite(s["loss"])]
-    what = "loss" if at_fault or not math.isfinite(loss) else "gradient"
-    place = ""
+def _finite(training: _Training, loss: float, norm: float) -> bool:
+    """Whether a step can be learnt from; the answer is the same on all ranks."""
+    scaler = training.accelerator.scaler
+    if scaler is not None and scaler.get_scale() >= 1:
+        # Halved numbers overflow now and then: the scaler leaves the step out, and scales less.
+        return math.isfinite(loss)
+    return math.isfinite(loss) and math.isfinite(norm)
+
+
+def _non_finite(
+    training: _Training, batches: Sequence[Batch], sums: Sequence[Mapping[str, float]]
+) -> NonFiniteLoss:
+    """The error that names what was heard in a step whose loss or gradients are no numbers."""
+    broken = [b for b, s in zip(batches, sums, strict=True) if not math.isfinite(s["loss"])]
+    losses = _gathered(training.accelerator, broken)
+    at_fault = losses or _gathered(training.accelerator, list(batches))
+    step, place = training.at.step + 1, ""
     if training.run is not None:
-        for number, batch in enumerate(at_fault or batches):
+        for number, batch in enumerate(at_fault):
             tensors = {name: getattr(batch, name) for name in ("features", "frames", "tokens")}
             path = training.run.dump_batch(step, number, batch.items, tensors)
             place = f"; its items are in {path.parent}"
-    names = [item.name for batch in at_fault or batches for item in batch.items]
-    raise NonFiniteLoss(
-        f"the {what} of step {step} is no number, nothing was learnt from it{place}: "
-        f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}; "
+    names = [item.name for batch in at_fault for item in batch.items]
+    return NonFiniteLoss(
+        f"the {'loss' if losses else 'gradient'} of step {step} is no number, nothing was learnt "
+        f"from it{place}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}; "
         "listen to them, or lower optimizer.lr, then go on with --resume"
     )
 
@@ -451,27 +434,33 @@ def _log(training: _Training, values: Mapping[str, float]) -> None:
 
 
 def _validate(training: _Training) -> None:
-    """Decode the held-out speech on all ranks, and keep the model if it is good."""
-    at, accelerator = training.at, training.accelerator
+    """Judge the model by the held-out speech, and keep it if it is good."""
+    at = training.at
     if not training.recipe.data.validation:
         return
     with training.averaged():
-        model = training.objective.model
-        own = validate(
-            training.objective, _shown(training), training.start.tokenizer, accelerator.device
-        )
+        wer = _judged(training, {})
+        if training.run is not None:
+            training.run.keep_best(at.step, wer, training.checkpoint())
+            training.run.plots()
+    at.stale = 0 if at.best is None or wer < at.best else at.stale + 1
+    at.best = wer if at.best is None else min(wer, at.best)
+
+
+def _judged(training: _Training, facts: Mapping[str, int]) -> float:
+    """The WER of the model as it stands, over all ranks; what was found is told with `facts`."""
+    at, accelerator, start = training.at, training.accelerator, training.start
+    own = validate(training.objective, _shown(training), start.tokenizer, accelerator.device)
     numbers = torch.tensor(own.numbers(), dtype=torch.float64, device=accelerator.device)
-    summed = accelerator.reduce(numbers, "sum").tolist()
-    values = Validation.of_numbers(summed, model.heads).values(training.start.config.default_head)
+    found = Validation.of_numbers(accelerator.reduce(numbers, "sum").tolist(), own.errors)
+    values = found.values(start.config.default_head)
     wer = training.wer = values["wer"]
-    best = at.best is None or wer <= at.best
-    at.best, at.stale, at.validated = wer if best else at.best, 0 if best else at.stale + 1, at.step
     if training.run is not None:
-        training.run.log(at.step, "validation", values)
-        training.run.keep_best(at.step, wer, training.checkpoint())
-        training.run.plots()
+        training.run.log(at.step, "validation", {**values, **facts})
     training.trackers.log(at.step, {f"validation/{name}": v for name, v in values.items()})
+    best = at.best is None or wer <= at.best
     training.progress.validated(at.step, wer, values["loss"], best)
+    return wer
 
 
 def _shown(training: _Training) -> Iterator[Batch]:
@@ -481,98 +470,69 @@ def _shown(training: _Training) -> Iterator[Batch]:
         for line in batch.lost:
             training.progress.said(line)
         yield batch
-        done += len(batch.items)
-        training.progress.validating(done, None)
+        done += len(batch.items) + len(batch.lost)
+        training.progress.validating(done, training.held_out.utterances)
 
 
 def _save(training: _Training) -> None:
-    if training.run is not None:
-        scaler = training.accelerator.scaler
-        path = training.run.save(
-            training.at.step,
-            {
-                "weights": training.objective.model.state_dict(),
-                "optimizer": training.optimizer.state_dict(),
-                "ema": training.ema.state_dict() if training.ema else None,
-                "facts": {**training.at.to_dict(), "scaler": scaler and scaler.state_dict()},
-            },
-        )
-        if not training.recipe.data.validation:
+    if training.run is None:
+        return
+    scaler = training.accelerator.scaler
+    path = training.run.save(
+        training.at.step,
+        {
+            "weights": training.objective.model.state_dict(),
+            "optimizer": training.optimizer.state_dict(),
+            "ema": training.ema.state_dict() if training.ema else None,
+            "facts": {**training.at.to_dict(), "scaler": scaler and scaler.state_dict()},
+        },
+    )
+    if not training.recipe.data.validation:
+        with training.averaged():
             training.run.write_model(training.checkpoint())
-            training.run.plots()
-        training.progress.saved(training.at.step, path)
-    training.saved = training.at.step
+        training.run.plots()
+    training.progress.saved(training.at.step, path)
 
 
 def _restore(training: _Training, folder: Path) -> None:
-    """Go on from the last save; from the beginning where there is none."""
+    """Go on from the last save; from the beginning where there is none.
+
+    Raises:
+        ConfigError: The ranks do not see the same folder.
+    """
     found = training.run.last() if training.run is not None else last_state(folder)
+    steps = set(_gathered(training.accelerator, [found[0] if found else 0]))
+    if len(steps) > 1:
+        raise ConfigError(
+            f"the processes find saves of different steps in {folder} ({sorted(steps)}): "
+            "put the run where all machines see the same files"
+        )
     if found is None:
         return
-    training.saved, state = found
+    step, state = found
     training.objective.model.load_state_dict(state["weights"])
     training.optimizer.load_state_dict(state["optimizer"])
     if training.ema is not None and state["ema"] is not None:
         training.ema.load_state_dict(state["ema"])
-    facts = dict(state["facts"])
-    scaler = facts.pop("scaler")
+    scaler = state["facts"]["scaler"]
     if scaler and training.accelerator.scaler is not None:
         training.accelerator.scaler.load_state_dict(scaler)
-    training.at = Standing.from_dict(facts)
-    training.progress.said(f"going on from step {training.saved}")
+    training.at = Standing.from_dict(state["facts"])
+    training.progress.said(f"going on from step {step}")
 
 
 def _average_best(training: _Training) -> None:
-    """The mean of the best models, in `model/` if it is better than the best of them."""
-    kept = training.run.best() if training.run is not None else []
-    mean = _agreed(training.accelerator, lambda: average([best.path for best in kept]))
-    training.objective.model.load_state_dict(mean)
-    training.ema = None
-    _validate(training)
+    """Make `model/` the mean of the best models, where it is no worse than any of them.
 
-
-class _HeldOut:
-    """The held-out batches, as often as they are asked for; few enough are heard only once."""
-
-    def __init__(
-        self, planned: Sequence[PlannedBatch], without_change: Loading, workers: int
-    ) -> None:
-        self._planned, self._loading, self._workers = planned, without_change, workers
-        self._few = sum(i.duration for batch in planned for i in batch.items) <= _KEPT_SECONDS
-        self._kept: list[Batch] | None = None
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        kept: list[Batch] = []
-        with loading.batches(iter(self._planned), self._loading, self._workers) as batches:
-            for batch in batches:
-                if self._few:
-                    kept.append(batch)
-                yield batch
-        if self._few:
-            self._kept = kept
-
-
-@contextmanager
-def _caught_signals() -> Iterator[list[int]]:
-    """Collect the first SIGTERM or Ctrl-C, to stop after the step; a second one is the usual."""
-    sent: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield sent  # only the main thread may say what signals do
+    What is saved stays as it is, so a run that goes on does so from its own weights.
+    """
+    at, run = training.at, training.run
+    kept = _agreed(training.accelerator, lambda: [best.path for best in _there(run).best()])
+    if len(kept) < 2:
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def catch(number: int, frame: FrameType | None) -> None:
-        sent.append(number)
-        for other, handler in before.items():
-            signal.signal(other, handler)
-
-    for number in _SIGNALS:
-        signal.signal(number, catch)
-    try:
-        yield sent
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    training.objective.model.load_state_dict(average(kept))
+    wer = _judged(training, {"averaged": len(kept)})
+    if at.best is None or wer <= at.best:
+        at.best = wer
+        if run is not None:
+            run.write_model(training.checkpoint())

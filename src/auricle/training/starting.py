@@ -1,10 +1,12 @@
-"""The model that a training begins with: fresh numbers, or those of a checkpoint.
+"""What a training begins with: usable data, a tokenizer, and a model.
 
-Either way it is a `Checkpoint`, so that what follows does not ask which.
+The model has fresh numbers, or those of a checkpoint. Either way it is a `Checkpoint`, so that what
+follows does not ask which.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,8 +16,44 @@ from auricle.checkpoints import Checkpoint, build
 from auricle.errors import ConfigError
 from auricle.models.asr import ASR, ModelConfig
 from auricle.tokenizers import Tokenizer
+from auricle.training import tokenizing
+from auricle.training.alignment import ModelFacts
 from auricle.training.architecture import model_config
-from auricle.training.recipe import ModelRecipe, Recipe, TokenizerRecipe
+from auricle.training.checking import check, sifted
+from auricle.training.progress import Progress
+from auricle.training.recipe import DataRecipe, ModelRecipe, Recipe, TokenizerRecipe
+from auricle.training.run import RunFolder
+from auricle.training.sources import Source, texts
+
+
+def tokenizer_of(recipe: Recipe, learnt: Sequence[Source], run: RunFolder) -> Tokenizer:
+    """That of the run, where one goes on: the texts may have changed since."""
+    kept = run.path / "tokenizer"
+    if run.resumed and kept.exists():
+        return tokenizing.open_tokenizer(kept)
+    tokenizer = tokenizing.build(texts(learnt), recipe.tokenizer)
+    tokenizing.save(tokenizer, kept)
+    return tokenizer
+
+
+def usable(
+    learnt: Sequence[Source], start: Checkpoint, data: DataRecipe, progress: Progress
+) -> list[Source]:
+    """The sources without what nothing can be learnt from; streams cannot be looked at before.
+
+    Raises:
+        ManifestError: Nothing is left to learn from, or the recipe refuses what is bad.
+        ConfigError: What it refuses is text that the tokenizer cannot write.
+    """
+    known = [source for source in learnt if source.size is not None]
+    report = check(known, start.tokenizer, data, ModelFacts.of(start.config))
+    if known:
+        report.refuse()
+    if report.dropped:
+        progress.said(
+            f"{len(report.dropped)} of {report.items} items are left out; --check says why"
+        )
+    return [sifted(source, report) for source in learnt]
 
 
 def beginning(recipe: Recipe, tokenizer: Tokenizer | None) -> Checkpoint:

@@ -5,7 +5,7 @@ Letters in shapes: B batch, T encoder steps, D encoder width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -16,8 +16,13 @@ from auricle.decoding.times import decode_text
 from auricle.metrics import Errors, word_errors
 from auricle.models.asr import ASR
 from auricle.tokenizers import Tokenizer
-from auricle.training.items import Batch
+from auricle.training import loading
+from auricle.training.items import Batch, PlannedBatch
+from auricle.training.loading import Loading
 from auricle.training.objective import Objective
+
+# Held-out speech up to this is heard once and kept: its features are 120 MB.
+_KEPT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -87,3 +92,32 @@ def decode(
         assert networks is not None
         hypotheses, _ = transducer.greedy(networks, encodings, steps)
     return [decode_text(hypothesis.ids, tokenizer)[0] for hypothesis in hypotheses]
+
+
+class HeldOut:
+    """The held-out batches, as often as they are asked for; few enough are heard only once.
+
+    Attributes:
+        utterances: How many there are in all of them.
+    """
+
+    def __init__(
+        self, planned: Sequence[PlannedBatch], without_change: Loading, workers: int
+    ) -> None:
+        self._planned, self._loading, self._workers = planned, without_change, workers
+        self.utterances = sum(len(batch.items) for batch in planned)
+        self._few = sum(i.duration for batch in planned for i in batch.items) <= _KEPT_SECONDS
+        self._kept: list[Batch] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Batch] = []
+        with loading.batches(iter(self._planned), self._loading, self._workers) as batches:
+            for batch in batches:
+                if self._few:
+                    kept.append(batch)
+                yield batch
+        if self._few:
+            self._kept = kept
