@@ -442,7 +442,6 @@ def _validate(training: _Training) -> None:
         wer = _judged(training, {})
         if training.run is not None:
             training.run.keep_best(at.step, wer, training.checkpoint())
-            training.run.plots()
     at.stale = 0 if at.best is None or wer < at.best else at.stale + 1
     at.best = wer if at.best is None else min(wer, at.best)
 
@@ -490,7 +489,7 @@ def _save(training: _Training) -> None:
     if not training.recipe.data.validation:
         with training.averaged():
             training.run.write_model(training.checkpoint())
-        training.run.plots()
+    training.run.plots()
     training.progress.saved(training.at.step, path)
 
 

@@ -1,0 +1,97 @@
+"""A training that was killed, stopped or filled the disk goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from auricle.training import plots
+from auricle.training.loop import TrainResult, train
+from auricle.training.recipe import Recipe
+from tests.training.tiny import SMALLER, Hearing, differing, metrics, saved, state, tiny
+
+RANDOM = (
+    *SMALLER,
+    "model.encoder.dropout=0.1",
+    "model.encoder.dropout_att=0.1",
+    "augment.spec={freq_masks: 2, freq_width: 9, time_masks: 2, time_width: 0.1}",
+    "augment.gain={prob: 0.5}",
+    "augment.speed={prob: 0.5}",
+    "train.accumulate=2",
+    "train.save_every=4",
+    "train.validate_every=6",
+    "train.steps=22",
+)
+OPTIMIZERS = {
+    "adamw": ("optimizer.name=adamw", "train.ema=0.99"),
+    "novograd": ("optimizer.name=novograd", "optimizer.lr=0.01", "schedule.name=cosine"),
+}
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload([__name__, "torch._dynamo", "accelerate", "av", "filelock"])
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time would go into plots, which have tests of their own."""
+    monkeypatch.setattr(plots, "draw", lambda *paths: [])
+
+
+def train_undrawn(recipe: Recipe, run: Path) -> None:
+    """The same in another process."""
+    plots.draw = lambda *paths: []
+    train(recipe, run, resume=True)
+
+
+def started(recipe: Recipe, run: Path) -> multiprocessing.Process:
+    """A training in a process of its own, that goes on with what is there."""
+    process = _SERVER.Process(target=train_undrawn, args=(recipe, run))
+    process.start()
+    return process
+
+
+def steps_of(run: Path) -> int:
+    return len(metrics(run, "train")) if (run / "metrics.jsonl").exists() else 0
+
+
+def finish(recipe: Recipe, run: Path) -> TrainResult:
+    return train(recipe, run, resume=True)
+
+
+def assert_same_run(one: Path, other: Path, step: int) -> None:
+    """Weights, optimiser, EMA, place and metrics are those of the other, to the last bit."""
+    first, second = state(one, step), state(other, step)
+    for facts in (first["facts"], second["facts"]):
+        del facts["seconds"]
+    assert differing(first, second) == []
+    for kind in ("train", "validation"):
+        assert metrics(one, kind) == metrics(other, kind)
+    assert [row["step"] for row in metrics(one, "train")] == list(range(1, step + 1))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_kill_9_at_any_moment_changes_nothing(tmp_path: Path, optimizer: str) -> None:
+    recipe = tiny(tmp_path, *RANDOM, *OPTIMIZERS[optimizer], count=11)
+    train(recipe, tmp_path / "whole")
+    run, drawn = tmp_path / "killed", random.Random(optimizer)
+    places: list[list[int]] = []
+    kills = 0
+    for aim in (drawn.randint(1, 5), drawn.randint(6, 10), "saving", drawn.randint(13, 17)):
+        victim = started(recipe, run)
+        while victim.is_alive() and not (
+            list((run / "checkpoints").glob(".step*")) if aim == "saving" else steps_of(run) >= aim
+        ):
+            time.sleep(0.005)
+        time.sleep(0.0 if aim == "saving" else drawn.random() / 20)
+        victim.kill()
+        victim.join()
+        kills += victim.exitcode == -signal.SIGKILL
+        places += [state(run, step)["facts"]["position"] for step in saved(run)]
+    finish(recipe, run)
+    assert kills >= 3  # the last victim may have been done before
+    assert any(batch > 0 for _, batch in places)  # in the middle of an epoch
+    assert_same_run(run, tmp_path / "whole", 22)
