@@ -13,7 +13,7 @@ import pytest
 from auricle.training import plots
 from auricle.training.loop import TrainResult, train
 from auricle.training.recipe import Recipe
-from tests.training.tiny import SMALLER, Hearing, differing, metrics, saved, state, tiny
+from tests.training.tiny import SMALLER, differing, metrics, saved, state, tiny
 
 RANDOM = (
     *SMALLER,
