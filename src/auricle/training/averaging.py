@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class Ema:
 
     That is the parameters that take a gradient, and all buffers of floating point. The average
     depends on the weights and the number of the step only, so a resumed run has the same one.
+    Of a model that FSDP has spread over ranks each has its piece, and all make every call together.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -54,8 +56,8 @@ class Ema:
             _copy(own, tensors)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages by name, float32; not copied."""
-        return dict(self._mean)
+        """The averages by name, float32, whole; not copied where they are whole already."""
+        return {name: _whole(tensor) for name, tensor in self._mean.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state_dict` gave.
@@ -108,7 +110,32 @@ def _changing(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 @torch.no_grad()
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
     for name, tensor in target.items():
-        tensor.copy_(source[name])
+        tensor.copy_(_spread(source[name], tensor))
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A DTensor's pieces together, on the CPU."""
+    if not _in_pieces(tensor):
+        return tensor
+    pieces: Any = tensor
+    whole: Tensor = pieces.full_tensor().cpu()
+    return whole
+
+
+def _spread(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor in pieces, if `like` is."""
+    if _in_pieces(tensor) or not _in_pieces(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    pieces: Any = like
+    there = tensor.to(device=like.device, dtype=like.dtype)
+    return distribute_tensor(there, pieces.device_mesh, pieces.placements)
+
+
+def _in_pieces(tensor: Tensor) -> bool:
+    """Whether it is a DTensor; asked in this way it need not be imported."""
+    return hasattr(tensor, "full_tensor")
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -10,21 +10,21 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from auricle.checkpoints import Checkpoint
-from auricle.errors import ConfigError, MissingExtra, NonFiniteLoss
+from auricle.errors import ConfigError, NonFiniteLoss
 from auricle.models.norms import BatchNorm
-from auricle.training import loading
+from auricle.training import loading, ranks
 from auricle.training.averaging import Ema, average
 from auricle.training.batching import Plan, sorted_batches
 from auricle.training.items import Batch, Position
@@ -35,14 +35,13 @@ from auricle.training.progress import Progress, Silent
 from auricle.training.reading import to_yaml
 from auricle.training.recipe import Recipe
 from auricle.training.run import RunFolder, last_state
+from auricle.training.saving import TrainState
 from auricle.training.signals import caught
 from auricle.training.sources import open_sources
 from auricle.training.spec_augment import SpecAugment
 from auricle.training.starting import beginning, tokenizer_of, trainable, usable
 from auricle.training.trackers import Tracker, open_trackers
 from auricle.training.validating import HeldOut, Validation, validate
-
-Made = TypeVar("Made")
 
 Ending = Literal["finished", "early", "minutes", "interrupted", "terminated"]
 _SIGNALS: dict[int, Ending] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -105,10 +104,8 @@ class _Training:
     wer: float | None = None  # of the last validation
 
     def checkpoint(self) -> Checkpoint:
-        """The model as it stands."""
-        state = self.objective.model.state_dict()
-        tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-        return replace(self.start, tensors=tensors)
+        """The model as it stands; on all ranks but the first without its tensors."""
+        return replace(self.start, tensors=ranks.weights(self.objective.model))
 
     def averaged(self) -> AbstractContextManager[None]:
         """A context in which the model has its averaged weights, where there are such."""
@@ -133,7 +130,7 @@ def train(
         NonFiniteLoss: The loss is no number; the batch is saved, nothing was learnt from it.
         OSError: The disk is full; the save before stays whole.
     """
-    accelerator = _accelerator(recipe.train.precision)
+    accelerator = ranks.accelerator_for(recipe.train.precision)
     main = accelerator.is_main_process
     told: Progress = (progress or Silent()) if main else Silent()
     opened = RunFolder.open(folder, to_yaml(recipe), resume=resume) if main else nullcontext()
@@ -155,20 +152,6 @@ def train(
     return TrainResult(folder, training.at.step, training.at.best, ending)
 
 
-def _accelerator(precision: str) -> Any:
-    try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-    except ImportError:
-        raise MissingExtra("training needs an extra: pip install 'auricle[train]'") from None
-    there = torch.accelerator.is_available()
-    if precision == "fp16" and not there:
-        raise ConfigError("train.precision=fp16 needs a GPU: take fp32 or bf16 on the CPU")
-    AcceleratorState._reset_state()  # else a process could train in one precision only
-    # Else accelerate takes each of torchrun's processes without a GPU for the only one.
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=not there)
-
-
 def _prepared(
     recipe: Recipe, accelerator: Any, run: RunFolder | None, progress: Progress, signals: list[int]
 ) -> _Training:
@@ -176,11 +159,13 @@ def _prepared(
     learnt, held_out = open_sources(data.train, data), open_sources(data.validation, data)
     tokenizer = None
     if recipe.init_from is None:
-        tokenizer = _agreed(accelerator, lambda: tokenizer_of(recipe, learnt, _there(run)))
+        tokenizer = ranks.agreed(accelerator, lambda: tokenizer_of(recipe, learnt, _there(run)))
     start = beginning(recipe, tokenizer)
     spec = recipe.augment.spec
     objective = Objective(trainable(start), recipe.loss, SpecAugment(spec) if spec else None)
-    network, optimizer = _wrapped(accelerator, objective, recipe)
+    network, optimizer = ranks.wrapped(
+        accelerator, objective, build_optimizer(objective, recipe.optimizer)
+    )
     rank, world = accelerator.process_index, accelerator.num_processes
     plan = Plan(
         usable(learnt, start, data, progress), data, seed=recipe.train.seed, rank=rank, world=world
@@ -208,37 +193,6 @@ def _prepared(
 def _there(run: RunFolder | None) -> RunFolder:
     assert run is not None, "only the first rank holds the folder"
     return run
-
-
-def _wrapped(accelerator: Any, objective: Objective, recipe: Recipe) -> tuple[nn.Module, Any]:
-    """The network and its optimiser as `accelerate` has them."""
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    # Only dropped layers leave parameters without a gradient, and looking for them costs time.
-    encoder = objective.model.config.encoder
-    drops = getattr(encoder, "stochastic_depth_drop_prob", 0.0) > 0
-    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=drops)
-    network, optimizer = accelerator.prepare(
-        objective, build_optimizer(objective, recipe.optimizer)
-    )
-    return network, optimizer
-
-
-def _agreed(accelerator: Any, make: Callable[[], Made]) -> Made:
-    """What the first rank makes, on every rank."""
-    made: list[Any] = [make() if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        from accelerate.utils import broadcast_object_list
-
-        broadcast_object_list(made)
-    return made[0]  # type: ignore[no-any-return]
-
-
-def _gathered(accelerator: Any, own: list[Made]) -> list[Made]:
-    """The lists of all ranks, one after the other, on every rank."""
-    from accelerate.utils import gather_object
-
-    return list(gather_object(own))
 
 
 def _total_steps(recipe: Recipe, plan: Plan) -> int | None:
@@ -340,12 +294,13 @@ def _backward(training: _Training, batch: Batch, scale: float, *, last: bool) ->
     if not batch.items:  # all of it was lost, but the other ranks wait for gradients
         batch, scale = _silence(batch), 0.0
     there = batch.to(training.accelerator.device)
-    meets = nullcontext() if last else training.accelerator.no_sync(training.network)
-    with meets:
-        losses: Mapping[str, Tensor] = training.network(
-            there.features, there.frames, there.tokens, there.lengths, there.prompt
-        )
-        training.accelerator.backward(losses["loss"] * scale)
+    accelerator = training.accelerator
+    with nullcontext() if last else accelerator.no_sync(training.network):
+        with accelerator.autocast():
+            losses: Mapping[str, Tensor] = training.network(
+                there.features, there.frames, there.tokens, there.lengths, there.prompt
+            )
+        accelerator.backward(losses["loss"] * scale)
     return {name: float(value.detach()) * scale for name, value in losses.items()}
 
 
@@ -380,7 +335,7 @@ def _shared(
     at.seconds, training.stop = float(seconds.max()), int(stop.max())
     at.position = batches[-1].after
     if lost.any():
-        for line in _gathered(accelerator, [line for batch in batches for line in batch.lost]):
+        for line in ranks.gathered(accelerator, [line for batch in batches for line in batch.lost]):
             training.progress.said(line)
     facts = {name: float(loss.mean()) for name, loss in zip(names, losses, strict=True)}
     sizes = {"audio_seconds": float(heard.sum()), "lost": int(lost.sum())}
@@ -401,8 +356,8 @@ def _non_finite(
 ) -> NonFiniteLoss:
     """The error that names what was heard in a step whose loss or gradients are no numbers."""
     broken = [b for b, s in zip(batches, sums, strict=True) if not math.isfinite(s["loss"])]
-    losses = _gathered(training.accelerator, broken)
-    at_fault = losses or _gathered(training.accelerator, list(batches))
+    losses = ranks.gathered(training.accelerator, broken)
+    at_fault = losses or ranks.gathered(training.accelerator, list(batches))
     step, place = training.at.step + 1, ""
     if training.run is not None:
         for number, batch in enumerate(at_fault):
@@ -440,8 +395,9 @@ def _validate(training: _Training) -> None:
         return
     with training.averaged():
         wer = _judged(training, {})
+        judged = training.checkpoint()
         if training.run is not None:
-            training.run.keep_best(at.step, wer, training.checkpoint())
+            training.run.keep_best(at.step, wer, judged)
     at.stale = 0 if at.best is None or wer < at.best else at.stale + 1
     at.best = wer if at.best is None else min(wer, at.best)
 
@@ -449,7 +405,9 @@ def _validate(training: _Training) -> None:
 def _judged(training: _Training, facts: Mapping[str, int]) -> float:
     """The WER of the model as it stands, over all ranks; what was found is told with `facts`."""
     at, accelerator, start = training.at, training.accelerator, training.start
-    own = validate(training.objective, _shown(training), start.tokenizer, accelerator.device)
+    ranks.share_buffers(accelerator, training.objective.model)
+    with ranks.unsharded(training.network):
+        own = validate(training.objective, _shown(training), start.tokenizer, accelerator.device)
     numbers = torch.tensor(own.numbers(), dtype=torch.float64, device=accelerator.device)
     found = Validation.of_numbers(accelerator.reduce(numbers, "sum").tolist(), own.errors)
     values = found.values(start.config.default_head)
@@ -474,23 +432,24 @@ def _shown(training: _Training) -> Iterator[Batch]:
 
 
 def _save(training: _Training) -> None:
-    if training.run is None:
-        return
-    scaler = training.accelerator.scaler
-    path = training.run.save(
-        training.at.step,
-        {
-            "weights": training.objective.model.state_dict(),
-            "optimizer": training.optimizer.state_dict(),
-            "ema": training.ema.state_dict() if training.ema else None,
-            "facts": {**training.at.to_dict(), "scaler": scaler and scaler.state_dict()},
-        },
-    )
+    accelerator, model, at = training.accelerator, training.objective.model, training.at
+    ranks.share_buffers(accelerator, model)
+    scaler = accelerator.scaler
+    state: TrainState = {
+        "weights": ranks.weights(model),
+        "optimizer": ranks.optimizer_state(model, training.optimizer),
+        "ema": training.ema.state_dict() if training.ema else None,
+        "facts": {**at.to_dict(), "scaler": scaler and scaler.state_dict()},
+    }
+    if training.run is not None:
+        path = training.run.save(at.step, state)
+        training.progress.saved(at.step, path)
+        training.run.plots()
     if not training.recipe.data.validation:
         with training.averaged():
-            training.run.write_model(training.checkpoint())
-    training.run.plots()
-    training.progress.saved(training.at.step, path)
+            last = training.checkpoint()
+            if training.run is not None:
+                training.run.write_model(last)
 
 
 def _restore(training: _Training, folder: Path) -> None:
@@ -500,7 +459,7 @@ def _restore(training: _Training, folder: Path) -> None:
         ConfigError: The ranks do not see the same folder.
     """
     found = training.run.last() if training.run is not None else last_state(folder)
-    steps = set(_gathered(training.accelerator, [found[0] if found else 0]))
+    steps = set(ranks.gathered(training.accelerator, [found[0] if found else 0]))
     if len(steps) > 1:
         raise ConfigError(
             f"the processes find saves of different steps in {folder} ({sorted(steps)}): "
@@ -509,8 +468,9 @@ def _restore(training: _Training, folder: Path) -> None:
     if found is None:
         return
     step, state = found
-    training.objective.model.load_state_dict(state["weights"])
-    training.optimizer.load_state_dict(state["optimizer"])
+    model = training.objective.model
+    ranks.load_weights(model, state["weights"])
+    ranks.load_optimizer_state(model, training.optimizer, state["optimizer"])
     if training.ema is not None and state["ema"] is not None:
         training.ema.load_state_dict(state["ema"])
     scaler = state["facts"]["scaler"]
@@ -526,12 +486,13 @@ def _average_best(training: _Training) -> None:
     What is saved stays as it is, so a run that goes on does so from its own weights.
     """
     at, run = training.at, training.run
-    kept = _agreed(training.accelerator, lambda: [best.path for best in _there(run).best()])
+    kept = ranks.agreed(training.accelerator, lambda: [best.path for best in _there(run).best()])
     if len(kept) < 2:
         return
-    training.objective.model.load_state_dict(average(kept))
+    ranks.load_weights(training.objective.model, average(kept))
     wer = _judged(training, {"averaged": len(kept)})
+    mean = training.checkpoint()
     if at.best is None or wer <= at.best:
         at.best = wer
         if run is not None:
-            run.write_model(training.checkpoint())
+            run.write_model(mean)
