@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from auricle.training import plots
 from auricle.training.loop import TrainResult, train
 from auricle.training.recipe import Recipe
 from tests.training.tiny import SMALLER, differing, metrics, saved, state, tiny
+from tests.training.together import SERVER, train_undrawn
 
 RANDOM = (
     *SMALLER,
@@ -31,8 +32,6 @@ OPTIMIZERS = {
     "adamw": ("optimizer.name=adamw", "train.ema=0.99"),
     "novograd": ("optimizer.name=novograd", "optimizer.lr=0.01", "schedule.name=cosine"),
 }
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__, "torch._dynamo", "accelerate", "av", "filelock"])
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +40,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "draw", lambda *paths: [])
 
 
-def train_undrawn(recipe: Recipe, run: Path) -> None:
-    """The same in another process."""
-    plots.draw = lambda *paths: []
-    train(recipe, run, resume=True)
-
-
-def started(recipe: Recipe, run: Path) -> multiprocessing.Process:
+def started(recipe: Recipe, run: Path) -> Any:
     """A training in a process of its own, that goes on with what is there."""
-    process = _SERVER.Process(target=train_undrawn, args=(recipe, run))
+    process = SERVER.Process(target=train_undrawn, args=([(recipe, run)],))
     process.start()
     return process
 

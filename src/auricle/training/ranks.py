@@ -35,7 +35,7 @@ def accelerator_for(precision: str) -> Any:
     there = torch.accelerator.is_available()
     if precision == "fp16" and not there:
         raise ConfigError("train.precision=fp16 needs a GPU: take fp32 or bf16 on the CPU")
-    AcceleratorState._reset_state()  # else a process could train in one precision only
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process may train many times
     # Else accelerate takes each of torchrun's processes without a GPU for the only one.
     made = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=not there)
     way = str(made.distributed_type.value)
