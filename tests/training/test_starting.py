@@ -1,0 +1,42 @@
+"""What a training from nothing begins with."""
+
+from __future__ import annotations
+
+import torch
+
+from auricle.models.asr import ASR
+from auricle.models.conformer import ConformerEncoder
+from auricle.tokenizers import CharTokenizer
+from auricle.training.architecture import model_config
+from auricle.training.reading import load_recipe
+from auricle.training.starting import fresh, trainable
+
+
+def share_of_sound(model: ASR) -> float:
+    """Of what the subsampling puts out, the share that depends on the features."""
+    assert isinstance(model.encoder, ConformerEncoder)
+    torch.manual_seed(0)
+    features = torch.randn(4, 400, model.config.features.n_mels)
+    with torch.no_grad():
+        heard, _ = model.encoder.pre_encode(features, torch.full((4,), 400))
+    always = heard.mean((0, 1))
+    return float((heard - always).var() / (heard.var()))
+
+
+def test_the_first_layer_of_a_fresh_model_hears_something() -> None:
+    recipe = load_recipe("fastconformer_ctc_large_tiny")
+    tokenizer = CharTokenizer(tuple("abc"))
+    config = model_config(recipe.model, len(tokenizer.pieces))
+    torch.manual_seed(0)
+    assert share_of_sound(ASR(config).eval()) < 0.2  # PyTorch's numbers
+    assert share_of_sound(trainable(fresh(config, tokenizer, recipe)).eval()) > 0.4
+
+
+def test_a_seed_is_a_model() -> None:
+    recipe = load_recipe("fastconformer_ctc_large_tiny")
+    tokenizer = CharTokenizer(tuple("abc"))
+    config = model_config(recipe.model, len(tokenizer.pieces))
+    one, same = (fresh(config, tokenizer, recipe).tensors for _ in range(2))
+    other = fresh(config, tokenizer, load_recipe(recipe.name, ["train.seed=1"])).tensors
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["ctc.weight"], other["ctc.weight"])
