@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from auricle.training import plots
 from auricle.training.loop import TrainResult, train
 from auricle.training.recipe import Recipe
-from tests.training.tiny import SMALLER, differing, metrics, saved, state, tiny
+from tests.training.tiny import SMALLER, Hearing, differing, metrics, saved, state, tiny
 from tests.training.together import SERVER, train_undrawn
 
 RANDOM = (
@@ -88,3 +89,38 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path: Path, optimizer: str) ->
     assert kills >= 3  # the last victim may have been done before
     assert any(batch > 0 for _, batch in places)  # in the middle of an epoch
     assert_same_run(run, tmp_path / "whole", 22)
+
+
+@pytest.mark.parametrize(("name", "ending"), [("SIGTERM", "terminated"), ("SIGINT", "interrupted")])
+def test_a_wish_to_stop_saves_first(tmp_path: Path, name: str, ending: str) -> None:
+    recipe = tiny(tmp_path, *RANDOM, *OPTIMIZERS["adamw"], "train.steps=9", "train.average=true")
+    whole = train(recipe, tmp_path / "whole")
+    hearing, run = Hearing(**{name: 5}), tmp_path / "run"
+    stopped = train(recipe, run, progress=hearing)
+    assert (stopped.ending, stopped.step, hearing.endings) == (ending, 6, [ending])
+    assert saved(run) == [4, 6]  # all ranks hear of it in the step after
+    assert finish(recipe, run) == TrainResult(run, 9, whole.wer, "finished")
+    assert_same_run(run, tmp_path / "whole", 9)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits to the size of files")
+def test_a_full_disk_ends_it_and_loses_nothing(tmp_path: Path) -> None:
+    import resource
+
+    recipe = tiny(tmp_path, *RANDOM, *OPTIMIZERS["novograd"], "train.steps=9")
+    train(recipe, tmp_path / "whole")
+    run, hard = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+    class Filling(Hearing):
+        def step(self, step: int, loss: float, **facts: Any) -> None:
+            if step == 7:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, hard))
+
+    try:
+        with pytest.raises(OSError, match=r"File too large.*step-00000008"):
+            train(recipe, run, progress=Filling())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    assert saved(run) == [4]
+    finish(recipe, run)
+    assert_same_run(run, tmp_path / "whole", 9)
