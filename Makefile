@@ -31,7 +31,7 @@ bench-streaming: setup parity-env  ## streams that one core carries, beside NeMo
 
 .PHONY: parity-env
 parity-env:
-	@$(PYTHON) tools/setup_venv.py .venv-parity --extras offline --groups dev,parity
+	@$(PYTHON) tools/setup_venv.py .venv-parity --extras offline,train --groups dev,parity
 
 wer:  ## make wer MANIFEST=rows.jsonl: the embedded model's WER beside faster-whisper's
 	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline --groups dev,bench
