@@ -53,6 +53,15 @@ def test_a_folder_is_replaced_whole(checkpoint: Checkpoint, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_whoever_may_read_the_folder_may_read_its_files(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    save(checkpoint, tmp_path / "saved")
+    (tmp_path / "any").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "saved").iterdir()}
+    assert modes == {(tmp_path / "any").stat().st_mode}
+
+
 def test_other_folders_are_never_replaced(checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep")
     with pytest.raises(CheckpointError, match="no checkpoint folder"):

@@ -76,8 +76,11 @@ def write_safetensors(
         shared = value.data_ptr() in seen
         seen.add(value.data_ptr())
         apart[key] = value.clone() if shared else value.contiguous()
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file(apart, path, metadata=dict(metadata) if metadata else None)
+        path.chmod(mode)  # the library's files are their owner's alone
     except SafetensorError as error:  # the library hides the system's error in its text
         if number := re.search(r"\(os error (\d+)\)", str(error)):
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
