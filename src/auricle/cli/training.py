@@ -1,4 +1,4 @@
-"""`auricle train`: a model from a recipe, alone or on many GPUs by `accelerate launch`."""
+"""`auricle train`: a model from a recipe, alone or on many GPUs by `torchrun`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def train(
     """Train a model by a recipe.
 
     Ctrl-C and SIGTERM save first; go on with --resume. The exit code of --check is 1 if a training
-    would be refused. On several GPUs: accelerate launch -m auricle train RECIPE.
+    would be refused. On N GPUs: torchrun --nproc-per-node N -m auricle train RECIPE.
     """
     if list_:
         return _list()

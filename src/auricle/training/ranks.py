@@ -6,6 +6,7 @@ loop does not ask which it has. All ranks must make each call, and make it toget
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -67,6 +68,8 @@ def wrapped(
         )
         plugin.transformer_cls_names_to_wrap = sorted({layer.__name__ for layer in layers})
         objective.to(accelerator.device)  # which places parameters only
+    # DDP would tell each user of a depthwise convolution that its gradient is copied.
+    warnings.filterwarnings("ignore", message="Grad strides do not match")
     network, prepared = accelerator.prepare(objective, optimizer)
     return network, prepared
 
