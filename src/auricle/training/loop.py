@@ -174,7 +174,7 @@ def _prepared(
     return _Training(
         recipe=recipe,
         accelerator=accelerator,
-        start=start,
+        start=replace(start, tensors={}),  # the objective has its own
         objective=objective,
         network=network,
         optimizer=optimizer,
