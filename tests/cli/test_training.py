@@ -174,6 +174,28 @@ def test_only_the_first_rank_speaks(
 
 
 @pytest.mark.parametrize(
+    ("workers", "said", "left"), [(1, None, 3), (9, None, 1), (0, None, 4), (1, "4", 4)]
+)
+def test_workers_get_cores_of_their_own(
+    run: Run,
+    loop: FakeLoop,
+    toy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    said: str | None,
+    left: int,
+) -> None:
+    threads = [4]
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert run("train", toy, "-q", f"data.workers={workers}")[0] == 0
+    assert threads[-1] == left
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "give a recipe: a YAML file, or a name that `auricle train --list` shows"),

@@ -85,6 +85,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, quiet: bool) -> int:
     from auricle.training import loop
     from auricle.training.run import holds_run
 
+    _leave_cores_to(recipe.data.workers)
     with Watch(quiet=quiet) as watch, warnings_to(watch, quiet=quiet):
         new = resume and not holds_run(folder)
         watch.said(f"auricle: training {recipe.name} in {folder}{', from the start' * new}")
@@ -95,6 +96,14 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, quiet: bool) -> int:
                 say_error(str(error))
             return EXIT_PARTIAL
         return _end(result, watch) if _rank() == 0 else _code(result)
+
+
+def _leave_cores_to(workers: int) -> None:
+    """Threads that wait for a core that a worker has slow all others down many times."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() - workers))
 
 
 def _end(result: TrainResult, watch: Watch) -> int:
