@@ -97,6 +97,37 @@ def test_another_codec_is_found_by_its_stem(tmp_path: Path) -> None:
     assert source.size == 1
 
 
+def clips(folder: Path, **shards: str) -> None:
+    """Shards of a clip each, with a manifest of all: the name of each shard, and of its clip."""
+    for shard, name in shards.items():
+        write_tar(folder / f"{shard}.tar", {f"{name}.wav": wav(tone(1.0))})
+    rows = [{"audio_filepath": f"{n}.wav", "duration": 1.0, "text": n} for n in shards.values()]
+    write_rows(folder / "all_1.json", rows)
+
+
+@pytest.mark.parametrize("shards", [{"left": "a", "right": "b"}, {"x_0": "a", "x_1": "b"}])
+def test_shards_that_no_row_numbers_are_all_searched(
+    tmp_path: Path, shards: dict[str, str]
+) -> None:
+    clips(tmp_path, **shards)
+    tars = tuple(f"{shard}.tar" for shard in shards)
+    source = opened(SourceRecipe(manifest="all_1.json", tar=tars), tmp_path)
+    assert [item.text for item in source.items()] == ["a", "b"]
+    assert source.dropped == {}
+
+
+def test_two_shards_of_one_number_are_refused(tmp_path: Path) -> None:
+    """As of two bodies of speech, whose manifests would be looked up in each other's shards."""
+    for folder in ("p", "q"):
+        (tmp_path / folder).mkdir()
+        clips(tmp_path / folder, audio_0=folder)
+    source = SourceRecipe(
+        manifest=("p/all_1.json", "q/all_1.json"), tar=("p/audio_0.tar", "q/audio_0.tar")
+    )
+    with pytest.raises(ConfigError, match=r"p/audio_0\.tar and .*q/audio_0\.tar are both shard 0"):
+        opened(source, tmp_path)
+
+
 def test_rows_without_their_sound_are_dropped_or_refused(tmp_path: Path) -> None:
     recipe = nemo_shards(tmp_path, sharded=False)
     path = tmp_path / "tarred_audio_manifest.json"

@@ -87,14 +87,18 @@ def rows_of_nemo(
     """The rows of NeMo's manifests, shard by shard, in the order of their sound.
 
     There is a manifest for all shards, or one for each. A row says its shard by `shard_id`, else
-    its manifest's number does; where neither is said, all shards are searched. Sound in a shard
-    that no row names is left out: manifests are filtered without making the tars again.
+    the number of a manifest of its own does; where neither is said, all shards are searched. Sound
+    in a shard that no row names is left out: manifests are filtered without making the tars again.
+
+    Raises:
+        ConfigError: Two shards have the same number.
+        ManifestError: A manifest or a shard that cannot be read.
     """
     indices = [_Index(shard) for shard in shards]
-    numbered = {_number(index.shard): index for index in indices}
+    numbered = _by_number(indices)
     rows = defaultdict[str, list[Found]](list)
     for path in paths:
-        own = _number(path) if len(paths) > 1 else None
+        own = _number(path) if len(paths) == len(shards) else None
         for row in manifests.read(path):
             name = row.data["audio_filepath"]
             index = numbered.get(row.data.get("shard_id", own))
@@ -192,6 +196,19 @@ def _all(name: str) -> Iterator[str]:
         choices = [str(n).zfill(width) for n in range(int(low), int(high) + 1)]
     for choice in choices:
         yield from _all(name[: match.start()] + choice + name[match.end() :])
+
+
+def _by_number(indices: Sequence[_Index]) -> dict[int, _Index]:
+    """The shards whose names have a number, by it."""
+    numbered: dict[int, _Index] = {}
+    for index in indices:
+        number = _number(index.shard)
+        if number is not None and (first := numbered.setdefault(number, index)) is not index:
+            raise ConfigError(
+                f"{first.shard} and {index.shard} are both shard {number}: "
+                "make them two sources, each with its own manifest"
+            )
+    return numbered
 
 
 def _number(path: Path) -> int | None:
