@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from auricle.errors import AudioError, ConfigError, ManifestError, MissingExtra
-from auricle.training.listed import shuffled
+from auricle.training.listed import Joined, shuffled
 from auricle.training.recipe import DataRecipe, JoinRecipe, SourceRecipe
 from auricle.training.sounds import FileSound, JoinedSound
 from auricle.training.sources import Source, open_sources, texts
@@ -220,6 +220,14 @@ def test_so_many_are_joined_and_none_too_long(tmp_path: Path) -> None:
     short = joined(tmp_path, DataRecipe(max_seconds=2.0), count=(3, 5), items=40)
     durations = [item.duration for item in short.items()]
     assert max(durations) <= 2.0
+
+
+def test_nothing_joined_is_nothing() -> None:
+    """As of a source whose recordings are all missing, beside one that is there."""
+    for join in (JoinRecipe(), JoinRecipe(items=5)):
+        nothing = Joined("a", None, [], {}, join, 20.0)
+        assert nothing.size == 0
+        assert list(nothing.items()) == []
 
 
 def test_joining_needs_a_key_and_a_sensible_range(tmp_path: Path) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import pytest
 import torch
 
+from auricle.checkpoints import Checkpoint
+from auricle.errors import ManifestError
 from auricle.models.asr import ASR
 from auricle.models.conformer import ConformerEncoder
 from auricle.tokenizers import CharTokenizer
 from auricle.training.architecture import model_config
+from auricle.training.progress import Silent
 from auricle.training.reading import load_recipe
-from auricle.training.starting import fresh, trainable
+from auricle.training.recipe import DataRecipe, SourceRecipe
+from auricle.training.sources import open_sources
+from auricle.training.starting import fresh, trainable, usable
+from tests.training.speech import manifest
 
 
 def share_of_sound(model: ASR) -> float:
@@ -40,3 +50,20 @@ def test_a_seed_is_a_model() -> None:
     other = fresh(config, tokenizer, load_recipe(recipe.name, ["train.seed=1"])).tensors
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["ctc.weight"], other["ctc.weight"])
+
+
+def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    """The other's items alone would be another training, or none that ends its epochs."""
+    sources = []
+    for name in ("here", "gone"):
+        (tmp_path / name).mkdir()
+        sources.append(SourceRecipe(manifest=str(manifest(tmp_path / name))))
+    shutil.rmtree(tmp_path / "gone" / "clips")
+    recipe = load_recipe("fastconformer_rnnt_large_tiny")
+    tokenizer = CharTokenizer(tuple("abc"))
+    start = Checkpoint(model_config(recipe.model, 3), tokenizer, {}, "x")
+    data = DataRecipe(text="as_is", min_seconds=0.0)
+    here = open_sources(sources[:1], data)
+    assert [s.size for s in usable(here, start, data, Silent())] == [6]
+    with pytest.raises(ManifestError, match=r"gone/train\.jsonl: nothing can be learnt"):
+        usable(open_sources(sources, data), start, data, Silent())

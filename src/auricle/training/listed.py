@@ -82,6 +82,8 @@ class Joined:
     @property
     def size(self) -> int:
         """Joined items in a pass: exact where the recipe says how many, else about so many."""
+        if not self.parts:
+            return 0
         if self.join.items is not None:
             return self.join.items
         return max(1, round(len(self.parts) / (sum(self.join.count) / 2)))
@@ -93,7 +95,7 @@ class Joined:
     def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
         """A pass drawn by `rng`."""
         wanted, joined = self.join.items, list[Item]()
-        while not joined or len(joined) < (wanted or 0):
+        while self.parts and (not joined or len(joined) < (wanted or 0)):
             drawn = [item for group in self._groups() for item in self._drawn(group, rng)]
             joined += _permuted(drawn, rng)
         return iter(joined[:wanted])
@@ -118,7 +120,7 @@ class Joined:
         while waiting:
             count = int(rng.integers(fewest, most + 1))
             pauses = rng.uniform(*self.join.pause, most).tolist()
-            parts, seconds = [waiting.pop()], 0.0
+            parts = [waiting.pop()]
             seconds = parts[0].duration
             while len(parts) < count:
                 if not waiting and (len(parts) >= fewest or len(group) == 1):
@@ -146,7 +148,6 @@ def joined_item(parts: Sequence[Item], pauses: Sequence[float]) -> Item:
 
 def shuffled(items: Iterable[Item], buffer: int, rng: np.random.Generator) -> Iterator[Item]:
     """Items as they come, each swapped with a random one of the `buffer` that are held."""
-    held: list[Item] = []
     waiting = iter(items)
     held = list(itertools.islice(waiting, buffer))
     while block := list(itertools.islice(waiting, 1024)):

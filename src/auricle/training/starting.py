@@ -14,7 +14,7 @@ from torch import nn
 
 from auricle import checkpoints, hub
 from auricle.checkpoints import Checkpoint, build
-from auricle.errors import ConfigError
+from auricle.errors import ConfigError, ManifestError
 from auricle.models.asr import ASR, ModelConfig
 from auricle.models.conformer import ConformerEncoder
 from auricle.tokenizers import Tokenizer
@@ -44,7 +44,7 @@ def usable(
     """The sources without what nothing can be learnt from; streams cannot be looked at before.
 
     Raises:
-        ManifestError: Nothing is left to learn from, or the recipe refuses what is bad.
+        ManifestError: Nothing is left of a source, or the recipe refuses what is bad.
         ConfigError: What it refuses is text that the tokenizer cannot write.
     """
     known = [source for source in learnt if source.size is not None]
@@ -55,7 +55,13 @@ def usable(
         progress.said(
             f"{len(report.dropped)} of {report.items} items are left out; --check says why"
         )
-    return [sifted(source, report) for source in learnt]
+    left = [sifted(source, report) for source in learnt]
+    for source in left:
+        if source.size == 0:
+            raise ManifestError(
+                f"{source.name}: nothing can be learnt from any of its items; --check says why"
+            )
+    return left
 
 
 def beginning(recipe: Recipe, tokenizer: Tokenizer | None) -> Checkpoint:
