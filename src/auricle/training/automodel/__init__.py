@@ -31,6 +31,7 @@ from auricle.training.automodel.steps import (
 )
 from auricle.training.automodel.targets import meaning, refuse_unknown
 from auricle.training.automodel.values import (
+    Notes,
     Section,
     Values,
     changed,
@@ -113,7 +114,7 @@ def translate(data: Mapping[str, Any], name: str) -> Translation:
     values = plain(data)
     refuse_variables(values)
     refuse_unknown(values)
-    notes: dict[str, None] = {}
+    notes = Notes()
     file = Section("", values, notes)
     _recipe_class(file)
     model = model_of(file)
@@ -152,9 +153,9 @@ def translate(data: Mapping[str, Any], name: str) -> Translation:
     _checkpoint(file)
     for key, reason in _NO_MEANING.items():
         if file.get(key) is not None:
-            file.note(f"{key}: {reason}")
+            notes.add(reason, [key])
     file.end()
-    return Translation(recipe, tuple(notes))
+    return Translation(recipe, notes.lines())
 
 
 def _recipe_class(file: Section) -> None:

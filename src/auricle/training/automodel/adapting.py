@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from auricle.errors import ConfigError
 from auricle.training.automodel.model import Model
@@ -18,7 +18,36 @@ def adapt_of(file: Section, model: Model) -> Values:
     if peft is not None:
         adapt["lora"] = _lora(peft, model)
     frozen = _frozen(file, model)
-    return adapt | ({"freeze": frozen} if frozen else {})
+    if frozen and "lora" in adapt:
+        file.note("freeze_config: with peft the base model does not move anyway")
+    elif frozen:
+        adapt["freeze"] = frozen
+    rates = _rates(file)
+    return adapt | ({"lr": rates} if rates else {})
+
+
+_PLAIN_NAME = re.compile(r"[\w.]+")
+
+
+def _rates(file: Section) -> dict[str, float]:
+    """Factors of the learning rate, by globs; AutoModel searches names for regular expressions."""
+    optimizer = file.section("optimizer")
+    groups = optimizer.get("param_group_overrides") if optimizer else None
+    rates = {}
+    for i, group in enumerate(groups or []):
+        where = f"optimizer.param_group_overrides.{i}"
+        if not isinstance(group, Mapping):
+            raise ConfigError(f"{where} is {group!r}; it must be a mapping")
+        section = Section(where, group, file.notes)
+        pattern, factor = section.text("pattern"), section.number("lr_mult", above=0)
+        if section.number("wd_mult") not in (None, 1.0):
+            section.note(f"{where}.wd_mult: all that is decayed is decayed alike")
+        section.end()
+        if pattern is None or not _PLAIN_NAME.fullmatch(pattern):
+            raise ConfigError(f"{where}.pattern is {pattern!r}; only a part of a name is taken")
+        if factor is not None and factor != 1:
+            rates[f"*{pattern}*"] = factor
+    return rates
 
 
 def _lora(section: Section, model: Model) -> Values:

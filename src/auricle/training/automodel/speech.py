@@ -44,10 +44,10 @@ def _librispeech(section: Section, model: Model, data: Values) -> list[Values]:
     said = section.text("split") or "train.100"
     entry["subset"], entry["split"] = _libri_split(said, section.key("split"))
     data["text"] = "lower"
-    section.notes[
+    section.note(
         "data.text=lower: LibriSpeech is written in capitals, which AutoModel trains on as they "
         "stand; data.text=as_is does too"
-    ] = None
+    )
     return [entry | _language(model, "en")]
 
 
@@ -203,7 +203,7 @@ def _collate(section: Section, model: Model) -> float | None:
     inner = {"_target_": said} if isinstance(said, str) else said
     collate = Section(section.key("collate_fn"), inner, section.notes)
     kind = target_of(collate, "collate_fn")
-    section.note(f"{collate.name}: batches are put together as the model needs it")
+    section.ignore(["collate_fn"], "batches are put together as the model needs it")
     if kind == "parakeet":
         seconds = collate.number("max_length", above=0)
         collate.end()

@@ -115,7 +115,7 @@ _OPTIONS = (
 
 
 def optimizer_of(file: Section) -> Values:
-    """Name and constants; what is not given is PyTorch's default, not Auricle's."""
+    """Name and constants; what is not given is AutoModel's or PyTorch's default."""
     section = needed(file, "optimizer")
     named = "_target_" not in section.values and "name" in section.values
     kind = meaning("optimizer", section.get("name"), "optimizer.name") if named else None
@@ -125,7 +125,8 @@ def optimizer_of(file: Section) -> Values:
         section.values = {**section.values, **extra.values}
     made: Values = {"name": kind if kind in ("sgd", "adamw8bit") else "adamw"}
     lr = section.number("lr", above=0)
-    made["lr"] = 1e-3 if lr is None else lr  # PyTorch's defaults from here on
+    typed = "." not in str(section.values.get("_target_", ""))  # AutoModel's own, with its own rate
+    made["lr"] = lr if lr is not None else 1e-4 if typed else 1e-3
     decay = section.number("weight_decay")
     made["weight_decay"] = decay if decay is not None else 0.0 if kind in ("adam", "sgd") else 0.01
     if kind == "sgd":
@@ -139,7 +140,7 @@ def optimizer_of(file: Section) -> Values:
     if made["weight_decay"]:
         section.note("optimizer.weight_decay: norms and biases are not decayed here")
     section.ignore(_OPTIONS, f"{made['name']} goes without it here")
-    section.ignore(["param_group_overrides"], "is not carried over: all that trains has one rate")
+    section.ignore(["param_group_overrides"], "the factors of rates are adapt.lr")
     section.end()
     return made
 

@@ -55,6 +55,10 @@ TARGETS: Mapping[str, Mapping[str, str]] = {
         f"{_NEMO}.distributed.ddp.DDPManager": "DDPConfig",
     },
     "optimizer": {
+        "adamw": "adamw",
+        "adam": "adam",
+        "fused_adam": "fused",
+        "flash_adamw": "fused",
         "torch.optim.AdamW": "adamw",
         "torch.optim.adamw.AdamW": "adamw",
         "torch.optim.Adam": "adam",
@@ -157,7 +161,7 @@ def refuse_unknown(data: Any, name: str = "") -> None:
     for key, value in _pairs(data):
         where = f"{name}.{key}" if name else key
         target = key == "_target_" or (key.endswith("_fn") and isinstance(value, str))
-        if target and value not in _ALL:
+        if target and not (isinstance(value, str) and value in _ALL):
             raise ConfigError(
                 f"{where} is {value!r}, which Auricle does not know, and it imports nothing that a "
                 f"file names; nearest is {nearest(str(value), _ALL)}"

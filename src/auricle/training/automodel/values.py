@@ -24,6 +24,16 @@ _NUMBER = re.compile(r"[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][-+]?\d+)?")
 _VARIABLE = re.compile(r"\$(\{|[A-Za-z_])")
 _MAX_LITERAL = 4096
 
+# What others call a key, where the names are too different to be near.
+_TERMS = {
+    "learning_rate": "lr",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "lora_rank": "dim",
+    "r": "dim",
+    "rank": "dim",
+}
+
 
 def plain(value: Any) -> Any:
     """A value as AutoModel takes it: "1e-5" is a number, "none" nothing, "['a', 'b']" a list."""
@@ -74,13 +84,31 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return difflib.get_close_matches(word, list(words), n=1, cutoff=0.0)[0]
 
 
+class Notes:
+    """What the reader has to know, each once; keys that are passed over for one reason share it."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, list[str]] = {}
+
+    def add(self, text: str, keys: Sequence[str] = ()) -> None:
+        """Keep a note, or a reason with the keys that it holds for."""
+        held = self._keys.setdefault(text, [])
+        held += [key for key in keys if key not in held]
+
+    def lines(self) -> tuple[str, ...]:
+        """All of them, in the order in which they came."""
+        return tuple(
+            f"{', '.join(keys)}: {text}" if keys else text for text, keys in self._keys.items()
+        )
+
+
 @dataclass
 class Section:
     """A mapping of the file. Each key that is asked for is known; `end` refuses the others."""
 
     name: str
     values: Mapping[str, Any]
-    notes: dict[str, None]  # an ordered set: each is said once
+    notes: Notes
     _known: list[str] = field(default_factory=list)
 
     def key(self, key: str) -> str:
@@ -89,7 +117,7 @@ class Section:
 
     def note(self, text: str) -> None:
         """Say something about the translation."""
-        self.notes[text] = None
+        self.notes.add(text)
 
     def get(self, key: str) -> Any:
         """The value, None where there is none."""
@@ -159,12 +187,12 @@ class Section:
         return Section(self.key(key), value, self.notes)
 
     def ignore(self, keys: Iterable[str], reason: str) -> None:
-        """Know these keys; those that are given are named in one note, with the reason."""
+        """Know these keys; those that are given are named in a note, with the reason."""
         keys = list(keys)
         self._known += keys
         given = [self.key(key) for key in keys if key in self.values]
         if given:
-            self.note(f"{', '.join(given)}: {reason}")
+            self.notes.add(reason, given)
 
     def end(self) -> None:
         """Refuse what was never asked for.
@@ -174,7 +202,8 @@ class Section:
         """
         for key in self.values:
             if key not in self._known:
-                near = self.key(nearest(key, self._known))
+                near = _TERMS.get(key)
+                near = self.key(near if near in self._known else nearest(key, self._known))
                 raise ConfigError(
                     f"{self.key(key)} is no key of AutoModel's known here; nearest is {near}"
                 )
