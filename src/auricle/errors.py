@@ -37,6 +37,10 @@ class NonFiniteLoss(AuricleError, ArithmeticError):
     """A training's loss or gradients are no numbers any more; the message names the batch."""
 
 
+class WorkerLost(AuricleError, RuntimeError):
+    """A process that works for this one was killed; most often for its memory."""
+
+
 class Overloaded(AuricleError, RuntimeError):
     """The service has no room for this request now; try again later."""
 

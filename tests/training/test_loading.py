@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import multiprocessing
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from auricle.checkpoints import Checkpoint
-from auricle.errors import AudioError, ConfigError
+from auricle.errors import AudioError, ConfigError, WorkerLost
 from auricle.features import LogMel, LogMelConfig
 from auricle.models.asr import ModelConfig, PromptConfig
 from auricle.models.jasper import JasperConfig
@@ -102,6 +104,22 @@ def test_an_error_of_a_worker_is_the_same_line(tmp_path: Path) -> None:
         said.append(str(caught.value))
     assert said[0] == said[1]
     assert "\n" not in said[0]
+
+
+def test_a_worker_that_is_killed_is_one_line(tmp_path: Path) -> None:
+    """As by a system without memory; PyTorch says so in the midst of whatever is done then."""
+    with (
+        pytest.raises(WorkerLost, match=r"loads data is gone \(.*Killed.*data\.workers") as caught,
+        batches(plan(tmp_path).batches(), loading(), 1) as made,
+    ):
+        next(made)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        for _ in range(100):
+            time.sleep(0.05)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RuntimeError, match="of another kind"), batches([], loading(), 1):
+        raise RuntimeError("of another kind")
 
 
 def test_sound_that_vanishes_is_left_out_and_said(tmp_path: Path) -> None:

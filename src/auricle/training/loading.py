@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from auricle.checkpoints import Checkpoint
-from auricle.errors import AudioError, AuricleError, ConfigError
+from auricle.errors import AudioError, AuricleError, ConfigError, WorkerLost, first_line
 from auricle.features import LogMel
 from auricle.models.asr import PromptConfig
 from auricle.tokenizers import Tokenizer
@@ -212,6 +212,7 @@ def batches(
 
     Raises:
         AuricleError: See `Loading.load`; it comes while iterating, from a worker as from here.
+        WorkerLost: A worker was killed; it comes within the context.
     """
     if workers < 0:
         raise ConfigError(f"data.workers must be 0 or more, got {workers}")
@@ -221,6 +222,10 @@ def batches(
     made = _made_by_workers(plan, loading, workers)
     try:
         yield made
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise _worker_lost(error) from None
     finally:
         made.close()
 
@@ -251,6 +256,14 @@ def _made_by_workers(
         if isinstance(made, AuricleError):
             raise made
         yield made.batch(planned)
+
+
+def _worker_lost(error: RuntimeError) -> WorkerLost:
+    """What PyTorch says, by no kind of error of its own, wherever this process happens to be."""
+    return WorkerLost(
+        f"a process that loads data is gone ({first_line(error)}): most often there was too little "
+        "memory for data.workers; take fewer, and go on with --resume"
+    )
 
 
 class _Bench(Dataset["Made | AuricleError"]):
