@@ -10,7 +10,7 @@ demo:  ## transcribe the shipped speech with the embedded model
 	@$(BIN)/auricle transcribe examples/speech/shell.flac
 
 setup:
-	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline,vad,train,datasets,lhotse --groups dev
+	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline,vad,finetune,datasets,lhotse --groups dev
 
 test: setup check  ## lint, types, then every test
 	$(BIN)/python -m pytest -n 2
@@ -31,7 +31,7 @@ bench-streaming: setup parity-env  ## streams that one core carries, beside NeMo
 
 .PHONY: parity-env
 parity-env:
-	@$(PYTHON) tools/setup_venv.py .venv-parity --extras offline,train --groups dev,parity
+	@$(PYTHON) tools/setup_venv.py .venv-parity --extras offline,finetune --groups dev,parity
 
 wer:  ## make wer MANIFEST=rows.jsonl: the embedded model's WER beside faster-whisper's
 	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline --groups dev,bench

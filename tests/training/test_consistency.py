@@ -16,9 +16,11 @@ from auricle.training.consistency import (
 )
 from auricle.training.reading import load_recipe
 from auricle.training.recipe import (
+    AdaptRecipe,
     AugmentRecipe,
     DataRecipe,
     GainRecipe,
+    LoraRecipe,
     NoiseRecipe,
     Recipe,
     RoomRecipe,
@@ -44,6 +46,7 @@ FULL = Recipe(
     ),
     train=TrainRecipe(steps=5000, epochs=3, minutes=1.0, ema=0.9, patience=2),
 )
+ADAPTED = replace(FULL, init_from="a.nemo", adapt=AdaptRecipe(lora=LoraRecipe()))
 
 
 def changed(recipe: Any, key: str, value: Any) -> Any:
@@ -71,11 +74,13 @@ def assert_refused(recipe: Recipe, *, device: str | None = None) -> str:
 def test_a_recipe_with_everything_is_fine() -> None:
     check_recipe(FULL)
     check_recipe(FULL, device="cuda")
+    check_recipe(ADAPTED)
 
 
 @pytest.mark.parametrize("key", sorted({*POSITIVE, *NOT_NEGATIVE, *SHARES, *BELOW_ONE, *RANGES}))
 def test_numbers_out_of_range(key: str) -> None:
-    value = at(FULL, key)
+    full = ADAPTED if key.startswith("adapt.") else FULL
+    value = at(full, key)
     pair = isinstance(value, tuple)
     wrong: list[float] = [float("nan")]
     if key in POSITIVE:
@@ -87,10 +92,10 @@ def test_numbers_out_of_range(key: str) -> None:
     if key in BELOW_ONE:
         wrong += [1.0]
     for number in wrong:
-        said = assert_refused(changed(FULL, key, (number, value[1]) if pair else number))
+        said = assert_refused(changed(full, key, (number, value[1]) if pair else number))
         assert key in said
     if key in RANGES:
-        assert "lower end comes first" in assert_refused(changed(FULL, key, value[::-1]))
+        assert "lower end comes first" in assert_refused(changed(full, key, value[::-1]))
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,9 @@ def test_numbers_out_of_range(key: str) -> None:
         ("train", TrainRecipe(), "nothing ends the training"),
         ("train", TrainRecipe(minutes=3), "cosine needs to know its end"),
         ("train", TrainRecipe(steps=3, average=True, keep_best=1), "keep_best must be 2"),
+        ("tokenizer", None, "tokenizer is null; only a model of init_from"),
+        ("adapt", AdaptRecipe(), "adapt changes a model that is there: give init_from"),
+        ("data.train", (SourceRecipe(manifest="a.jsonl", limit=0),), "data.train.0.limit is 0"),
     ],
 )
 def test_impossible_pairs(key: str, value: Any, complaint: str | None) -> None:
@@ -200,3 +208,30 @@ def test_a_name_is_that_of_a_folder(name: str) -> None:
 def test_a_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^citrinet_256: optimizer.lr is 0.0; it must be above"):
         load_recipe("citrinet_256", ["optimizer.lr=0"])
+
+
+@pytest.mark.parametrize(
+    "key, value, complaint",
+    [
+        ("adapt.lora.targets", (), "adapt.lora.targets is empty"),
+        ("adapt.freeze", ("encoder",), "adapt has both lora and freeze"),
+        ("adapt.lr", {"encoder": 0.0}, "adapt.lr encoder is 0.0; it must be above 0"),
+        ("adapt", AdaptRecipe(unfreeze=("norm",)), "excepts from adapt.freeze, which is empty"),
+        ("train.freeze_batch_norm", False, "holds no statistics"),
+        ("train.average", True, "train.average makes a mean of models"),
+        ("init_from", None, "give init_from"),
+        ("tokenizer", None, None),
+    ],
+)
+def test_adaptation(key: str, value: Any, complaint: str | None) -> None:
+    recipe = changed(ADAPTED, key, value)
+    if complaint is None:
+        check_recipe(recipe)
+    else:
+        assert complaint in assert_refused(recipe)
+
+
+def test_eight_bits_want_a_gpu() -> None:
+    recipe = changed(FULL, "optimizer.name", "adamw8bit")
+    check_recipe(recipe, device="cuda")
+    assert "adamw8bit" in assert_refused(recipe, device="cpu")

@@ -12,10 +12,13 @@ import yaml
 
 from auricle.models.asr import ModelConfig
 from auricle.training.architecture import model_config
+from auricle.training.patterns import matching
 from auricle.training.reading import load_recipe, recipe_names
 from auricle.training.recipe import (
+    AdaptRecipe,
     GainRecipe,
     JoinRecipe,
+    LoraRecipe,
     NoiseRecipe,
     Recipe,
     RoomRecipe,
@@ -73,10 +76,22 @@ def test_the_messages_are_those_that_come(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     Path("my.yaml").write_text("data: {train: [{manifest: a}]}\ntrain: {steps: 1}\n")
     said = ["optimizer.learning_rate=1", "train.steps=many", "data.train.0.dataset=b"]
-    (messages,) = blocks(RECIPES, "text")
+    messages, near = blocks(RECIPES, "text")
     for override, message in zip(said, messages.splitlines(), strict=True):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             load_recipe("my.yaml", [override])
+    with pytest.raises(ValueError, match=f"^{re.escape(near.strip())}$"):
+        matching(["encodr"], ["encoder.layers.0"], key="adapt.freeze")
+
+
+def test_an_adaptation_is_as_told(tmp_path: Path) -> None:
+    block = next(b for b in blocks(RECIPES, "yaml") if b.startswith("init_from"))
+    path = tmp_path / "adapted.yaml"
+    path.write_text(f"{block}\ndata: {{train: [{{manifest: a}}]}}\ntrain: {{steps: 1}}\n")
+    recipe = load_recipe(path, ["adapt.lr={}"])
+    assert recipe.adapt == AdaptRecipe(lora=LoraRecipe())
+    assert recipe.tokenizer is None
+    assert set(yaml.safe_load(block)["adapt"]) == {f.name for f in fields(AdaptRecipe)}
 
 
 def test_all_packaged_recipes_are_in_the_table() -> None:

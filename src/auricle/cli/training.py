@@ -195,10 +195,10 @@ def _model(recipe: Recipe, learnt: Sequence[Source]) -> tuple[ModelConfig, Token
     from auricle.training.starting import beginning
     from auricle.training.tokenizing import build
 
-    if recipe.init_from is not None:
-        start = beginning(recipe, None)
+    tokenizer = None if recipe.tokenizer is None else build(texts(learnt), recipe.tokenizer)
+    if tokenizer is None or recipe.init_from is not None:
+        start = beginning(recipe, tokenizer)
         return start.config, start.tokenizer
-    tokenizer = build(texts(learnt), recipe.tokenizer)
     return model_config(recipe.model, len(tokenizer.pieces)), tokenizer
 
 

@@ -19,7 +19,6 @@ from auricle.training.recipe import (
     Recipe,
     SourceRecipe,
     TokenizerRecipe,
-    TrainRecipe,
 )
 
 POSITIVE = (
@@ -31,6 +30,9 @@ POSITIVE = (
     "data.max_batch",
     "data.buckets",
     "data.shuffle_buffer",
+    "adapt.layer_decay",
+    "adapt.lora.rank",
+    "adapt.lora.alpha",
     "augment.spec.time_width",
     "augment.spec.adaptive",
     "augment.speed.factors",
@@ -53,6 +55,7 @@ NOT_NEGATIVE = (
     "model.features.dither",
     "data.min_seconds",
     "data.workers",
+    "adapt.lora.dropout",
     "augment.spec.freq_masks",
     "augment.spec.freq_width",
     "augment.spec.time_masks",
@@ -75,8 +78,9 @@ SHARES = (
     "loss.ctc_weight",
     "loss.omega",
     "schedule.decay",
+    "adapt.layer_decay",
 )
-BELOW_ONE = ("optimizer.betas", "optimizer.momentum", "train.ema")
+BELOW_ONE = ("optimizer.betas", "optimizer.momentum", "train.ema", "adapt.lora.dropout")
 RANGES = ("augment.noise.snr", "augment.room.rt60", "augment.speed.factors", "augment.gain.db")
 
 
@@ -101,11 +105,12 @@ def _complaints(recipe: Recipe, device: str | None) -> Iterator[str]:
     yield from _numbers(recipe)
     yield from _model(recipe.model)
     yield from _networks(recipe)
-    yield from _tokenizer(recipe.tokenizer)
+    yield from _tokenizer(recipe)
+    yield from _adaptation(recipe)
     yield from _data(recipe.data)
     yield from _augmentation(recipe)
     yield from _loss(recipe)
-    yield from _training(recipe.train, bool(recipe.data.validation), device)
+    yield from _training(recipe, device)
     yield from _schedule(recipe)
 
 
@@ -174,14 +179,19 @@ def _model(model: ModelRecipe) -> Iterator[str]:
 
 
 def _networks(recipe: Recipe) -> Iterator[str]:
-    if recipe.init_from is None:
+    if recipe.init_from is None and recipe.tokenizer is not None:
         try:
             model_config(recipe.model, recipe.tokenizer.size)
         except ConfigError as error:
             yield str(error)
 
 
-def _tokenizer(tokenizer: TokenizerRecipe) -> Iterator[str]:
+def _tokenizer(recipe: Recipe) -> Iterator[str]:
+    tokenizer = recipe.tokenizer
+    if tokenizer is None:
+        if recipe.init_from is None:
+            yield "tokenizer is null; only a model of init_from brings its own"
+        return
     if tokenizer.path is None:
         return
     for field in fields(TokenizerRecipe):
@@ -189,6 +199,29 @@ def _tokenizer(tokenizer: TokenizerRecipe) -> Iterator[str]:
             yield (
                 f"tokenizer has both path and {field.name}; a tokenizer that is there is not built"
             )
+
+
+def _adaptation(recipe: Recipe) -> Iterator[str]:
+    adapt = recipe.adapt
+    if adapt is None:
+        return
+    if recipe.init_from is None:
+        yield "adapt changes a model that is there: give init_from, or leave adapt out"
+    for name, factor in adapt.lr.items():
+        if not 0 < factor < math.inf:
+            yield f"adapt.lr {name} is {factor}; it must be above 0: adapt.freeze is for what stays"
+    if adapt.unfreeze and not adapt.freeze and adapt.lora is None:
+        yield "adapt.unfreeze excepts from adapt.freeze, which is empty"
+    if adapt.lora is None:
+        return
+    if not adapt.lora.targets:
+        yield "adapt.lora.targets is empty; name layers, as in *.self_attn.*"
+    if adapt.freeze:
+        yield "adapt has both lora and freeze; with lora only what unfreeze names moves besides"
+    if recipe.train.freeze_batch_norm is False:
+        yield "train.freeze_batch_norm is false; an adapter of adapt.lora holds no statistics"
+    if recipe.train.average:
+        yield "train.average makes a mean of models, which no adapter of adapt.lora is"
 
 
 def _data(data: DataRecipe) -> Iterator[str]:
@@ -217,6 +250,8 @@ def _source(name: str, source: SourceRecipe) -> Iterator[str]:
             yield f"{name}.{key} is empty; give a file's name"
     if source.weight is not None and not 0 < source.weight < math.inf:
         yield f"{name}.weight is {source.weight}; it must be above 0"
+    if source.limit is not None and source.limit < 1:
+        yield f"{name}.limit is {source.limit}; it must be above 0"
     for key in ("split", "subset", "streaming", "audio_column", "text_column"):
         if source.dataset is None and getattr(source, key) != getattr(SourceRecipe, key):
             yield f"{name}.{key} belongs to a dataset, which this source is not"
@@ -275,7 +310,8 @@ def _schedule(recipe: Recipe) -> Iterator[str]:
         yield f"optimizer.momentum is sgd's; {optimizer.name} has betas"
 
 
-def _training(train: TrainRecipe, validates: bool, device: str | None) -> Iterator[str]:
+def _training(recipe: Recipe, device: str | None) -> Iterator[str]:
+    train, validates = recipe.train, bool(recipe.data.validation)
     if train.steps is None and train.epochs is None and train.minutes is None:
         yield "nothing ends the training; give train.steps, train.epochs or train.minutes"
     if train.ema is not None and train.ema <= 0:
@@ -286,5 +322,7 @@ def _training(train: TrainRecipe, validates: bool, device: str | None) -> Iterat
                 yield f"train.{key} goes by the validation WER, but data.validation is empty"
     if train.average and train.keep_best < 2:
         yield "train.average is the mean of the best checkpoints: train.keep_best must be 2 or more"
+    if recipe.optimizer.name == "adamw8bit" and device == "cpu":
+        yield "optimizer.name adamw8bit runs on NVIDIA's GPUs; take adamw"
     if train.precision == "fp16" and device == "cpu":
         yield "train.precision fp16 does not run on a CPU; take bf16 or fp32"

@@ -98,7 +98,8 @@ class Streamed:
 
     @cached_property
     def _stream(self) -> Any:
-        return _undecoded(_loaded(self.source, self.folder), self.source)
+        stream = _undecoded(_loaded(self.source, self.folder), self.source)
+        return stream if self.source.limit is None else stream.take(self.source.limit)
 
     def _rows(self, stream: Any) -> Iterator[Found]:
         labels = _labels(stream)

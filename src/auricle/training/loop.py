@@ -39,7 +39,13 @@ from auricle.training.saving import TrainState
 from auricle.training.signals import caught
 from auricle.training.sources import open_sources
 from auricle.training.spec_augment import SpecAugment
-from auricle.training.starting import beginning, tokenizer_of, trainable, usable
+from auricle.training.starting import (
+    beginning,
+    keeps_statistics,
+    tokenizer_of,
+    trainable,
+    usable,
+)
 from auricle.training.trackers import Tracker, open_trackers
 from auricle.training.validating import HeldOut, Validation, validate
 
@@ -158,7 +164,7 @@ def _prepared(
     data = recipe.data
     learnt, held_out = open_sources(data.train, data), open_sources(data.validation, data)
     tokenizer = None
-    if recipe.init_from is None:
+    if recipe.tokenizer is not None:
         tokenizer = ranks.agreed(accelerator, lambda: tokenizer_of(recipe, learnt, _there(run)))
     start = beginning(recipe, tokenizer)
     spec = recipe.augment.spec
@@ -246,7 +252,7 @@ def _step(training: _Training, batches: Sequence[Batch]) -> dict[str, float]:
     rate = learning_rate(recipe.schedule, recipe.optimizer.lr, at.step, training.total)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
-    _learning(training.objective, recipe.train.freeze_batch_norm)
+    _learning(training.objective, keeps_statistics(recipe))
     torch.manual_seed(_seed(recipe.train.seed, at.step, accelerator.process_index))
     # Gradients are averaged over the ranks: times their number, that is the sum.
     scale = accelerator.num_processes / _count(training, batches)

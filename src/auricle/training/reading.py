@@ -121,6 +121,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     values = {"name": found.name, **_extended(found, ())}
     for text in overrides:
         _override(values, text, found.where)
+    if values.get("init_from") is not None:
+        values.setdefault("tokenizer", None)  # the model brings its own
     try:
         recipe = validated(Recipe, values, terms=TERMS)
     except ConfigError as error:

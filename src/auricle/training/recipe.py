@@ -78,6 +78,7 @@ class SourceRecipe:
     are NeMo's tarred layout, alone WebDataset. `dataset` is a Hugging Face name or folder, `cuts` a
     Lhotse file. `where` and `unless` keep and drop rows by the value of a key. `weight` is the
     source's share of what is drawn, relative to the others; None draws every item once an epoch.
+    `limit` takes its first rows only.
     """
 
     manifest: str | tuple[str, ...] | None = None
@@ -92,6 +93,7 @@ class SourceRecipe:
     weight: float | None = None
     where: Mapping[str, tuple[str | int | float | bool, ...]] = field(default_factory=dict)
     unless: Mapping[str, tuple[str | int | float | bool, ...]] = field(default_factory=dict)
+    limit: int | None = None
     join: JoinRecipe | None = None
     language: str | None = None
 
@@ -206,9 +208,12 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """AdamW or Novograd (Ginsburg et al. 2019); norms and biases are never decayed by AdamW."""
+    """AdamW or Novograd (Ginsburg et al. 2019); norms and biases are never decayed by AdamW.
 
-    name: Literal["adamw", "novograd", "sgd"] = "adamw"
+    `adamw8bit` keeps AdamW's state in eight bits (Dettmers et al. 2021), on GPUs alone.
+    """
+
+    name: Literal["adamw", "adamw8bit", "novograd", "sgd"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
@@ -237,6 +242,9 @@ class TrainRecipe:
     `validate_every` and `save_every` count optimiser steps, `patience` validations without a better
     WER. `ema` is the decay of the averaged weights, which are then validated and kept; `average`
     makes the mean of the best checkpoints at the end. `accumulate` is the micro-batches of a step.
+    `freeze_batch_norm` keeps the statistics of every BatchNorm; None does so where the training
+    begins from a model. `gradient_checkpointing` computes the encoder's layers a second time in the
+    backward pass instead of keeping all that is inside them.
     """
 
     steps: int | None = None
@@ -252,7 +260,8 @@ class TrainRecipe:
     keep_best: int = 3
     patience: int | None = None
     average: bool = False
-    freeze_batch_norm: bool = False
+    freeze_batch_norm: bool | None = None
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -265,12 +274,47 @@ class LogRecipe:
 
 
 @dataclass(frozen=True)
+class LoraRecipe:
+    """Low-rank adapters (Hu et al. 2021) on the layers that `targets` name, but not `exclude`.
+
+    What they add is times `alpha / rank`. `dora` trains the rows' lengths apart (Liu et al. 2024).
+    """
+
+    targets: tuple[str, ...] = ("*.self_attn.*", "*.feed_forward1.*", "*.feed_forward2.*")
+    exclude: tuple[str, ...] = ()
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    dora: bool = False
+
+
+@dataclass(frozen=True)
+class AdaptRecipe:
+    """How a model that is there is changed: which of its weights move, and how fast.
+
+    All names are patterns of `patterns.matching`. `freeze` stays as it is, but for `unfreeze`,
+    which with `lora` names what is trained besides. Each layer of the encoder has the learning rate
+    of the one above times `layer_decay`; `lr` gives factors of the learning rate by pattern.
+    """
+
+    lora: LoraRecipe | None = None
+    freeze: tuple[str, ...] = ()
+    unfreeze: tuple[str, ...] = ()
+    layer_decay: float = 1.0
+    lr: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A whole training; `init_from` is a model to begin from: a name, a folder or a .nemo."""
+    """A whole training; `init_from` is a model to begin from: a name, a folder or a .nemo.
+
+    `tokenizer` is None where that model keeps its own.
+    """
 
     name: str
     init_from: str | None = None
-    tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
+    adapt: AdaptRecipe | None = None
+    tokenizer: TokenizerRecipe | None = field(default_factory=TokenizerRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)

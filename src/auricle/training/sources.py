@@ -88,7 +88,7 @@ def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
     if source.streaming and not is_audio_folder(folder / name):
         return _streamed(Streamed(source, data, folder))
     sieve = Sieve(source, data)
-    groups = [list(sieve.items(rows)) for rows in _rows(source, folder)]
+    groups = [list(sieve.items(rows)) for rows in _first(source.limit, _rows(source, folder))]
     groups = [group for group in groups if group]
     if not groups:
         raise ManifestError(f"{name}: no items to learn from: {sieve.reasons()}")
@@ -131,6 +131,19 @@ def _rows(source: SourceRecipe, folder: Path) -> Iterator[Iterable[Found]]:
         yield cut_rows(folder / Path(source.cuts).expanduser())
     else:
         yield _manifest_rows(paths, source)
+
+
+def _first(limit: int | None, groups: Iterator[Iterable[Found]]) -> Iterator[Iterable[Found]]:
+    """The groups without what lies beyond `limit` rows; no more of them is read."""
+    if limit is None:
+        yield from groups
+        return
+    for rows in groups:
+        some = list(islice(rows, limit))
+        limit -= len(some)
+        yield some
+        if limit == 0:
+            return
 
 
 def _manifest_rows(paths: Iterable[Path], source: SourceRecipe) -> Iterator[Found]:

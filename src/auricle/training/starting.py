@@ -23,13 +23,15 @@ from auricle.training.alignment import ModelFacts
 from auricle.training.architecture import model_config
 from auricle.training.checking import check, sifted
 from auricle.training.progress import Progress
-from auricle.training.recipe import DataRecipe, ModelRecipe, Recipe, TokenizerRecipe
+from auricle.training.recipe import DataRecipe, ModelRecipe, Recipe
 from auricle.training.run import RunFolder
 from auricle.training.sources import Source, texts
+from auricle.training.vocabulary import with_tokenizer
 
 
 def tokenizer_of(recipe: Recipe, learnt: Sequence[Source], run: RunFolder) -> Tokenizer:
     """That of the run, where one goes on: the texts may have changed since."""
+    assert recipe.tokenizer is not None
     kept = run.path / "tokenizer"
     if run.resumed and kept.exists():
         return tokenizing.open_tokenizer(kept)
@@ -67,20 +69,27 @@ def usable(
 def beginning(recipe: Recipe, tokenizer: Tokenizer | None) -> Checkpoint:
     """The checkpoint to train: `init_from`, or random weights for `tokenizer` by the recipe's seed.
 
+    A `tokenizer` beside `init_from` takes the place of the model's own.
+
     Raises:
-        ConfigError: The recipe asks for another architecture or tokenizer than `init_from` has.
+        ConfigError: The recipe asks for another architecture than `init_from` has.
     """
     if recipe.init_from is None:
         assert tokenizer is not None
         return fresh(model_config(recipe.model, len(tokenizer.pieces)), tokenizer, recipe)
-    for key, default in (("model", ModelRecipe()), ("tokenizer", TokenizerRecipe())):
-        if getattr(recipe, key) != default:
-            raise ConfigError(
-                f"the recipe has both init_from and {key}; a model to begin from brings its own: "
-                f"leave {key} out"
-            )
-    path = hub.resolve(recipe.init_from)
-    return replace(checkpoints.load(path), name=recipe.name)
+    if recipe.model != ModelRecipe():
+        raise ConfigError(
+            "the recipe has both init_from and model; a model to begin from brings its own: "
+            "leave model out"
+        )
+    start = replace(checkpoints.load(hub.resolve(recipe.init_from)), name=recipe.name)
+    return start if tokenizer is None else with_tokenizer(start, tokenizer, recipe.train.seed)
+
+
+def keeps_statistics(recipe: Recipe) -> bool:
+    """Whether every BatchNorm stays with the mean and variance that it has."""
+    frozen = recipe.train.freeze_batch_norm
+    return recipe.init_from is not None if frozen is None else frozen
 
 
 def fresh(config: ModelConfig, tokenizer: Tokenizer, recipe: Recipe) -> Checkpoint:
