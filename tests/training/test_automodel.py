@@ -651,6 +651,44 @@ def test_overrides_are_checked_like_the_file() -> None:
         changed({"peft": {"target_modules": ["a"]}}, ["peft.target_modules.0=b"])
 
 
+JUNK = [None, True, -1, 0, 1.5, float("nan"), 10**30, "", "x", [], [1], [{}], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("name", ["parakeet_ctc_1.1b_lora", "whisper_medium_lora"])
+def test_whatever_a_file_says_is_understood_or_refused_in_a_line(name: str) -> None:
+    """Every section and every value of one in turn, with something else in its place."""
+    wider = {
+        "freeze_config": {"freeze_audio_tower": False},
+        "clip_grad_norm": {"max_norm": 1.0},
+        "wandb": {"project": "p", "enable": True},
+        "rng": {"seed": 1},
+        "seed": 1,
+        "recipe": "FinetuneRecipeForASR",
+    }
+    data = theirs(name, **wider)
+    data["optimizer"] |= {"param_group_overrides": [], "extra_kwargs": {}, "eps": 1e-8}
+    data["lr_scheduler"] |= {"lr_warmup_steps": 1, "max_lr": 1, "wsd_decay_steps": 1}
+    data["distributed"] |= {"strategy": "ddp", "mp_policy": {}, "activation_checkpointing": False}
+    places = [(key,) for key in data]
+    places += [(key, k) for key, held in data.items() if isinstance(held, dict) for k in held]
+    refused = 0
+    for place in places:
+        for junk in JUNK:
+            changed_data = copy.deepcopy(data)
+            node = changed_data
+            for key in place[:-1]:
+                node = node[key]
+            node[place[-1]] = junk
+            try:
+                translation = translate(changed_data, name)
+            except ConfigError as error:
+                assert "\n" not in str(error)
+                refused += 1
+            else:
+                yaml.safe_dump(translation.recipe)
+    assert refused > len(places)
+
+
 def test_files_are_told_apart() -> None:
     assert all(is_automodel(theirs(name)) for name in TABLE)
     assert is_automodel({"model": {"pretrained_model_name_or_path": "x"}})

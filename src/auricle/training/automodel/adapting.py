@@ -32,9 +32,11 @@ _PLAIN_NAME = re.compile(r"[\w.]+")
 def _rates(file: Section) -> dict[str, float]:
     """Factors of the learning rate, by globs; AutoModel searches names for regular expressions."""
     optimizer = file.section("optimizer")
-    groups = optimizer.get("param_group_overrides") if optimizer else None
+    groups = (optimizer.get("param_group_overrides") if optimizer else None) or []
+    if optimizer is not None and not isinstance(groups, list):
+        raise optimizer.wrong("param_group_overrides", "a list of mappings")
     rates = {}
-    for i, group in enumerate(groups or []):
+    for i, group in enumerate(groups):
         where = f"optimizer.param_group_overrides.{i}"
         if not isinstance(group, Mapping):
             raise ConfigError(f"{where} is {group!r}; it must be a mapping")

@@ -197,11 +197,9 @@ def batches_of(file: Section, model: Model, local: int, sources: Values) -> Valu
 
 def _collate(section: Section, model: Model) -> float | None:
     """The longest clip in seconds, if the collate function bounds it."""
-    said = section.get("collate_fn")
-    if said is None:
+    collate = section.section("collate_fn")
+    if collate is None:
         return None
-    inner = {"_target_": said} if isinstance(said, str) else said
-    collate = Section(section.key("collate_fn"), inner, section.notes)
     kind = target_of(collate, "collate_fn")
     section.ignore(["collate_fn"], "batches are put together as the model needs it")
     if kind == "parakeet":

@@ -271,10 +271,8 @@ def seed(file: Section) -> int:
 
 def loss(file: Section) -> str:
     """AutoModel's means are over tokens, and so is `mean_volume`."""
-    said = file.get("loss_fn")
-    if said is not None:
-        inner = {"_target_": said} if isinstance(said, str) else said
-        section = Section("loss_fn", inner, file.notes)
+    section = file.section("loss_fn")
+    if section is not None:
         target_of(section, "loss_fn")
         options = ("fp32_upcast", "ignore_index", "reduction", "logit_softcapping", "chunk_len")
         section.ignore((*options, "tp_group", "num_chunks"), "has no meaning here")

@@ -178,8 +178,13 @@ class Section:
         return several
 
     def section(self, key: str) -> Section | None:
-        """A mapping below this one; None if it is not there, or null."""
+        """A mapping below this one; None if it is not there, or null.
+
+        At keys that end in `_fn` a text stands for a mapping that holds it as its target.
+        """
         value = self.get(key)
+        if key.endswith("_fn") and isinstance(value, str):
+            value = {"_target_": value}
         if value is None:
             return None
         if not isinstance(value, Mapping):
