@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "nvidia/parakeet-tdt-0.6b-v2"
 EMBEDDED = "embedded"
 EngineName = Literal["auto", "torch", "whisper"]
+AdapterChoice = str | Path | None
 
 log = logging.getLogger("auricle")
 
@@ -42,7 +44,8 @@ class Recognizer:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = self._base = engine
+        self._adapted: Mapping[str, Engine] = {}
 
     def __repr__(self) -> str:
         return f"Recognizer({self.model!r}, heads={self.heads})"
@@ -67,6 +70,26 @@ class Recognizer:
         """Samples per second that the model hears; other rates are resampled."""
         return self._engine.sample_rate
 
+    def with_adapter(self, path: str | Path) -> Recognizer:
+        """A view of this model with an adapter (LoRA or DoRA) beside its weights.
+
+        It shares the model's tensors and changes nothing here, so that any number of views may
+        work at once. It also knows the adapters of the view that it was made from, but does not
+        add to them: `adapter=` takes any one of them by its folder's name.
+
+        Args:
+            path: The folder of an adapter in PEFT's layout, or of a training.
+
+        Raises:
+            ModelNotFound: There is nothing at `path`.
+            CheckpointError: The adapter is damaged, or was made for another model.
+            ConfigError: The model is a Whisper: merge the adapter into it.
+        """
+        name, engine = self._with(path)
+        view = Recognizer(engine)
+        view._base, view._adapted = self._base, {**self._adapted, name: engine}
+        return view
+
     def transcribe(
         self,
         x: AudioInput | Iterable[AudioInput],
@@ -78,6 +101,7 @@ class Recognizer:
         language: str | None = None,
         task: Literal["transcribe", "translate"] = "transcribe",
         channel: Channel = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         on_error: OnError = "raise",
     ) -> Any:
         """Transcribe one recording, or many.
@@ -95,6 +119,8 @@ class Recognizer:
             task: "translate" (into English) needs a multilingual Whisper.
             channel: None mixes the channels; a number picks one; "all" transcribes each on its
                 own and labels the speakers.
+            adapter: The name of one that this view knows, or a folder, which is read anew by each
+                call; a list has one for each of the inputs. None is as this view has it.
             on_error: "return" puts a `Failure` where a recording's transcript would be.
 
         Returns:
@@ -114,6 +140,7 @@ class Recognizer:
             language=language,
             task=task,
             channel=channel,
+            adapter=adapter,
             on_error=on_error,
         )
         many = transcribe.is_many(x) or transcribe.is_listing(x)
@@ -130,6 +157,7 @@ class Recognizer:
         language: str | None = None,
         task: Literal["transcribe", "translate"] = "transcribe",
         channel: Channel = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         on_error: OnError = "raise",
     ) -> Iterator[Transcript | Failure]:
         """Transcribe lazily, for a hundred thousand files; arguments as in `transcribe`.
@@ -146,7 +174,36 @@ class Recognizer:
             batch_seconds=batch_seconds,
             on_error=on_error,
         )
-        return transcribe.run(self._engine, transcribe.sources(x), job)
+        if adapter is None:
+            return transcribe.run(self._engine, transcribe.sources(x), job)
+        if isinstance(adapter, str | Path):
+            return transcribe.run(self._chosen(adapter), transcribe.sources(x), job)
+        inputs: list[Any] = list(x) if transcribe.is_many(x) else [x]  # type: ignore[arg-type]
+        if len(adapter) != len(inputs):
+            raise ConfigError(f"{len(adapter)} adapters for {len(inputs)} inputs: give one of each")
+        engines = {one: self._chosen(one) for one in set(adapter)}
+        recordings = (
+            replace(source, engine=engines[one])
+            for item, one in zip(inputs, adapter, strict=True)
+            for source in transcribe.sources(item)
+        )
+        return transcribe.run(self._engine, recordings, job)
+
+    def _chosen(self, adapter: AdapterChoice) -> Engine:
+        if adapter is None:
+            return self._engine
+        if isinstance(adapter, str) and adapter in self._adapted:
+            return self._adapted[adapter]
+        return self._with(adapter)[1]
+
+    def _with(self, path: str | Path) -> tuple[str, Engine]:
+        from auricle.engines.torch import TorchEngine
+
+        if not isinstance(self._base, TorchEngine):
+            raise ConfigError(
+                f"{self.model} takes no adapter: merge it into the Hugging Face model with PEFT"
+            )
+        return self._base.adapted(path)
 
     @property
     def lookaheads(self) -> tuple[Lookahead, ...]:

@@ -41,7 +41,10 @@ log = logging.getLogger("auricle")
 
 @dataclass(frozen=True)
 class Source:
-    """One recording to transcribe: a file (or a stretch of it), or audio in memory."""
+    """One recording to transcribe: a file (or a stretch of it), or audio in memory.
+
+    `engine` stands in for the run's own; it hears the same rate.
+    """
 
     path: Path | None
     name: str
@@ -49,6 +52,7 @@ class Source:
     duration: float | None = None
     row: Mapping[str, Any] | None = None
     data: Any = field(default=None, repr=False)
+    engine: Engine | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -254,10 +258,15 @@ def _transcribe_window(
     engine: Engine, window: list[_Reading], budget: float, job: Job
 ) -> Iterator[Transcript | Failure]:
     clips = [clip for reading in window for clip in reading.clips]
+    engines = [reading.source.engine or engine for reading in window for _ in reading.clips]
     done: dict[int, Transcript] = {}
-    for batch in batches([len(c.samples) for c in clips], int(budget * engine.sample_rate)):
-        results = engine.transcribe([clips[i].samples for i in batch], job.options)
-        done.update(zip(batch, results, strict=True))
+    for one in dict.fromkeys(engines):
+        mine = [i for i, other in enumerate(engines) if other is one]
+        lengths = [len(clips[i].samples) for i in mine]
+        for places in batches(lengths, int(budget * engine.sample_rate)):
+            batch = [mine[place] for place in places]
+            results = one.transcribe([clips[i].samples for i in batch], job.options)
+            done.update(zip(batch, results, strict=True))
     transcripts = iter([done[i] for i in range(len(clips))])
     for reading in window:
         if reading.error is not None:

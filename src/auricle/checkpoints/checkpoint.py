@@ -62,7 +62,7 @@ def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:
     Raises:
         CheckpointError: A tensor is missing, left over, or of the wrong shape.
     """
-    model = _skeleton(checkpoint)
+    model = skeleton(checkpoint.config, checkpoint.name)
     _check(checkpoint, model)
     ties = _ties(model)
     model.load_state_dict(
@@ -83,7 +83,7 @@ def check(checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: A tensor is missing, left over, or of the wrong shape.
     """
-    _check(checkpoint, _skeleton(checkpoint))
+    _check(checkpoint, skeleton(checkpoint.config, checkpoint.name))
 
 
 def feature_tensors(config: ModelConfig) -> dict[str, Tensor]:
@@ -103,12 +103,17 @@ class _WithoutRandomNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _skeleton(checkpoint: Checkpoint) -> ASR:
+def skeleton(config: ModelConfig, name: str) -> ASR:
+    """The networks without numbers.
+
+    Raises:
+        CheckpointError: The configuration contradicts itself.
+    """
     try:
         with torch.device("meta"), _WithoutRandomNumbers():
-            return ASR(checkpoint.config)
+            return ASR(config)
     except ConfigError as error:
-        raise CheckpointError(f"{checkpoint.name}: {error}; it cannot be built") from None
+        raise CheckpointError(f"{name}: {error}; it cannot be built") from None
 
 
 def _ties(model: ASR) -> list[list[str]]:

@@ -58,7 +58,7 @@ def from_huggingface(
         if ours == "ctc.weight" and value.ndim == 3:  # [V+1, D, 1], a convolution of width one
             value = value[:, :, 0]  # [V+1, D]
         if ours in _VOCABULARY and blank != config.vocab_size:
-            value = _blank_last(value, blank, config.vocab_size)
+            value = value[blank_last(len(value), blank, config.vocab_size)]
         tensors[ours] = value
     if isinstance(config.encoder, ConformerConfig) and config.encoder.use_bias:
         tensors.update(_absent_biases(tensors))
@@ -69,7 +69,7 @@ def to_huggingface(
     tensors: Mapping[str, Tensor], config: ModelConfig, head: str
 ) -> dict[str, Tensor]:
     """The state dict of the transformers class for one head of the model."""
-    grouped = isinstance(config.encoder, ConformerConfig) and config.encoder.causal_downsampling
+    grouped = _is_grouped(config)
     other_head = ("predictor.", "joint.") if head == "ctc" else ("ctc.",)
     state = {}
     for key, value in tensors.items():
@@ -79,6 +79,20 @@ def to_huggingface(
             value = value[:, :, None]  # [V+1, D, 1]
         state[_theirs(key, grouped)] = value
     return state
+
+
+def module_from_huggingface(name: str) -> str:
+    """Our name of a module of transformers'; one that is ours already stays as it is."""
+    return _ours(f"{name}.weight").removesuffix(".weight")
+
+
+def module_to_huggingface(name: str, config: ModelConfig) -> str:
+    """Transformers' name of a module of ours."""
+    return _theirs(f"{name}.weight", _is_grouped(config)).removesuffix(".weight")
+
+
+def _is_grouped(config: ModelConfig) -> bool:
+    return isinstance(config.encoder, ConformerConfig) and config.encoder.causal_downsampling
 
 
 def _ours(key: str) -> str:
@@ -112,9 +126,9 @@ def _theirs(key: str, grouped: bool) -> str:
     return _ATTENTION.sub(lambda m: _OUR_LEAVES.get(m[0], m[0]), key)
 
 
-def _blank_last(value: Tensor, blank: int, last: int) -> Tensor:
-    order = [*range(blank), *range(blank + 1, last + 1), blank, *range(last + 1, len(value))]
-    return value[order]
+def blank_last(rows: int, blank: int, last: int) -> list[int]:
+    """The order of rows that moves the blank's behind the other tokens, before any durations."""
+    return [*range(blank), *range(blank + 1, last + 1), blank, *range(last + 1, rows)]
 
 
 def _absent_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

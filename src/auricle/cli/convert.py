@@ -36,6 +36,12 @@ def convert(
     head: Annotated[
         str | None, typer.Option(help="Of a hybrid, for huggingface, which holds one head.")
     ] = None,
+    merge: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ADAPTER", help="Folder of an adapter (LoRA, DoRA) to put into the weights."
+        ),
+    ] = None,
     quantization: Annotated[
         str | None, typer.Option(help="For ctranslate2: int8, int8_float16, float16, ...")
     ] = None,
@@ -62,10 +68,14 @@ def convert(
     if path.resolve() == target.resolve():
         raise ConfigError(f"{target} is the source itself: give another name")
     kind = whisper.folder_kind(path) if path.is_dir() else None
+    if kind is not None and merge is not None:
+        raise ConfigError(f"{path} is a Whisper model: merge the adapter with PEFT, then convert")
     if kind is not None:
         written = _convert_whisper(path, kind, target, format_, quantization)
     else:
-        written = _convert_checkpoint(path, target, format_, head, quantization)
+        if quantization is not None or format_ is Format.CTRANSLATE2:
+            raise ConfigError(f"{path} is no Whisper model: ctranslate2 holds Whisper only")
+        written = _convert_checkpoint(path, target, format_, head, merge)
     typer.echo(f"{target}\t{written.value}")
 
 
@@ -89,12 +99,15 @@ def _convert_whisper(
 
 
 def _convert_checkpoint(
-    path: Path, target: Path, to: Format | None, head: str | None, quantization: str | None
+    path: Path, target: Path, to: Format | None, head: str | None, adapter: Path | None
 ) -> Format:
     from auricle import checkpoints
+    from auricle.checkpoints.adapters import load_adapter, merged
 
-    if to is Format.CTRANSLATE2 or quantization is not None:
-        raise ConfigError(f"{path} is no Whisper model: ctranslate2 holds Whisper only")
     to = to or Format.AURICLE
-    checkpoints.save(checkpoints.load(path), target, format=to.value, head=head)
+    checkpoint = checkpoints.load(path)
+    if adapter is not None:
+        blank = checkpoint.tokenizer.spec.get("blank")
+        checkpoint = merged(checkpoint, load_adapter(adapter, checkpoint.config, blank=blank))
+    checkpoints.save(checkpoint, target, format=to.value, head=head)
     return to

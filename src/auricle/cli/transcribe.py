@@ -46,6 +46,10 @@ def transcribe(
     ],
     *,
     model: ModelName = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an adapter of the model (LoRA, DoRA), or of its training."),
+    ] = None,
     formats: Annotated[
         str,
         typer.Option(
@@ -133,6 +137,7 @@ def transcribe(
         "channel": _channel(channel),
         "timestamps": "nemo" if nemo_timestamps and timestamps else timestamps,
         "batch_seconds": batch_seconds,
+        "adapter": adapter,
     }
     destination = plan(_sources(inputs), wish)
     report = Report(len(destination.todo), quiet=quiet)

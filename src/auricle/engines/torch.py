@@ -5,9 +5,11 @@ Holds no per-call state, so that one engine serves many threads. Knows nothing o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -15,10 +17,12 @@ import numpy.typing as npt
 import torch
 
 from auricle.checkpoints import Checkpoint, build
+from auricle.checkpoints.adapters import load_adapter
 from auricle.decoding import Greedy, Hypothesis, ctc, transducer
 from auricle.decoding.times import decode_text, tokens_words_segments
 from auricle.engines import EngineOptions
 from auricle.errors import ConfigError
+from auricle.models.adapted import adapted
 from auricle.models.asr import ASR, optimise
 from auricle.tokenizers import Tokenizer
 from auricle.types import Transcript
@@ -83,6 +87,21 @@ class TorchEngine:
         self.model = optimise(model.to(self.device, self._dtype))
         self.transducer = transducer.of(self.model)
         self.batch_seconds = 60.0 if self.device.type == "cpu" else 600.0
+
+    def adapted(self, path: str | Path) -> tuple[str, Self]:
+        """An adapter's name, and an engine that has it and shares everything else with this one.
+
+        Raises:
+            ModelNotFound, CheckpointError: As for `load_adapter`.
+        """
+        blank = self.tokenizer.spec.get("blank")
+        adapter = load_adapter(path, self.model.config, blank=blank)
+        twin = copy.copy(self)
+        twin.model = adapted(self.model, adapter.tensors, adapter.scale)
+        twin.transducer = transducer.of(twin.model)
+        twin.name = f"{self.name}+{adapter.name}"
+        twin.fingerprint = f"{self.fingerprint}+{adapter.fingerprint()}"
+        return adapter.name, twin
 
     @property
     def heads(self) -> tuple[str, ...]:

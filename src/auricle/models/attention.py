@@ -218,7 +218,8 @@ class SelfAttention(nn.Module):
             self.global_k = nn.Linear(d, d, bias=config.bias)
             self.global_v = nn.Linear(d, d, bias=config.bias)
         self.linear_qkv: nn.Module | None = None
-        self._projected: tuple[Tensor, Tensor] | None = None
+        # One pair at most, in a list so that adapted models share it.
+        self.projected: list[tuple[Tensor, Tensor]] = []
 
     def fuse(self) -> None:
         """Make one product of three, and remember what distances are projected to."""
@@ -276,12 +277,12 @@ class SelfAttention(nn.Module):
 
     def project_distances(self, distances: Tensor) -> Tensor:
         """[N, D] to [H, E, N]."""
-        remembered = self._projected
-        if remembered is not None and remembered[0] is distances:
-            return remembered[1]
+        for remembered in self.projected[:1]:
+            if remembered[0] is distances:
+                return remembered[1]
         projected = self._heads(self.linear_pos(distances)).permute(1, 2, 0)
         if self.linear_qkv is not None and len(distances) == 2 * AHEAD + 1:
-            self._projected = distances, projected
+            self.projected[:] = [(distances, projected)]
         return projected
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, p: Tensor | None, block: Block) -> Tensor:
