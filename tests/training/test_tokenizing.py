@@ -13,10 +13,15 @@ import pytest
 
 from auricle.checkpoints.sentencepiece_model import CHAR, USER_DEFINED, parse
 from auricle.errors import CheckpointError, ConfigError, ManifestError
-from auricle.tokenizers import CharTokenizer, SentencePieceTokenizer
+from auricle.tokenizers import (
+    AggregateTokenizer,
+    CharTokenizer,
+    SentencePieceTokenizer,
+)
 from auricle.training.recipe import TokenizerRecipe
 from auricle.training.tokenizing import BuildOptions, build, open_tokenizer, read_texts, save
 from tests.conftest import GOLDEN, ROOT
+from tests.test_tokenizers import hugging_face
 
 TEXTS = [
     line
@@ -185,6 +190,21 @@ def test_other_tokenizers_open_too(tmp_path: Path) -> None:
     assert open_tokenizer(tmp_path / "words").pieces == ("[UNK]", "a", "##b")
     save(CharTokenizer("ab "), tmp_path / "labels")
     assert open_tokenizer(tmp_path / "labels").pieces == ("a", "b", " ")
+
+
+def test_every_kind_that_a_checkpoint_has_is_saved(tmp_path: Path) -> None:
+    """A run keeps the tokenizer it began with, whatever its kind, and opens it to go on."""
+    letters = CharTokenizer("ab ")
+    pieces = build(TEXTS, TokenizerRecipe(size=100))
+    several = AggregateTokenizer({"de": letters, "en": pieces, "es": letters})
+    for number, made in enumerate((several, hugging_face(blank_first=True))):
+        save(made, tmp_path / str(number))
+        again = open_tokenizer(tmp_path / str(number))
+        assert (again.spec, again.pieces, again.files()) == (made.spec, made.pieces, made.files())
+    assert open_tokenizer(tmp_path / "0").encode("ab", "es") == several.encode("ab", "es")
+    (tmp_path / "0" / "auricle_tokenizer.json").write_text('{"kind": "aggregate"}')
+    with pytest.raises(CheckpointError, match=r"auricle_tokenizer\.json is damaged: 'parts'"):
+        open_tokenizer(tmp_path / "0")
 
 
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from auricle import manifests
 from auricle.checkpoints.sentencepiece_model import tokenizer_folder
-from auricle.errors import CheckpointError, ConfigError, ManifestError
+from auricle.errors import CheckpointError, ConfigError, ManifestError, first_line
 from auricle.files import write_atomic
 from auricle.tokenizers import (
     SentencePieceTokenizer,
@@ -28,6 +28,7 @@ from auricle.tokenizers import (
 from auricle.training.recipe import TokenizerRecipe
 
 MODEL = "tokenizer.model"
+SPEC = "auricle_tokenizer.json"  # of kinds whose files alone do not tell what they are
 _KINDS = {MODEL: "sentencepiece", "vocab.txt": "wordpiece", "labels.json": "char"}
 
 _LONGEST = 1 << 20  # bytes of a text; sentencepiece's own bound of 4192 drops longer ones silently
@@ -98,6 +99,8 @@ def open_tokenizer(path: Path) -> Tokenizer:
         from auricle import checkpoints
 
         return checkpoints.load(path).tokenizer
+    if (path / SPEC).exists():
+        return _described(path)
     for name, kind in _KINDS.items():
         if (path / name).exists():
             try:
@@ -108,17 +111,31 @@ def open_tokenizer(path: Path) -> Tokenizer:
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a tokenizer's files; a sentencepiece model's folder is also NeMo's `tokenizer.dir`.
+    """Write any tokenizer's files; a sentencepiece model's folder is also NeMo's `tokenizer.dir`.
 
     Raises:
         OSError: The disk is full, or the folder cannot be written to.
     """
     files = tokenizer.files()
+    last = MODEL  # where it is, all is
     if isinstance(tokenizer, SentencePieceTokenizer):
         files = tokenizer_folder(tokenizer.model)
+    elif tokenizer.spec["kind"] not in _KINDS.values():
+        last = SPEC
+        files = {**files, SPEC: (json.dumps(tokenizer.spec, ensure_ascii=False) + "\n").encode()}
     folder.mkdir(parents=True, exist_ok=True)
-    for name in sorted(files, reverse=True):  # tokenizer.model last: where it is, all is
+    for name in sorted(files, key=lambda name: name == last):
         write_atomic(folder / name, files[name])
+
+
+def _described(path: Path) -> Tokenizer:
+    """That of a folder with its `spec`, whose files may have any name."""
+    try:
+        spec = json.loads((path / SPEC).read_text(encoding="utf-8"))
+        found = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+        return from_files(spec, found)
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / SPEC} is damaged: {first_line(error)}") from None
 
 
 def read_texts(path: Path) -> Iterator[str]:
