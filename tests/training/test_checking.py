@@ -92,6 +92,9 @@ def test_headers_are_read_when_it_looks_deeper(tmp_path: Path) -> None:
     assert found(report) == {"unreadable": 1, "header": 1}
     said = report.problems[1].examples[0]
     assert said == f"{tmp_path / 'b.wav'}: 3.00 s in the row, 2.20 s in the file"
+    # A training does not read headers beforehand: it hears what there is.
+    assert [problem.drops for problem in report.problems] == [True, False]
+    assert report.kept == 3
 
 
 def test_characters_that_labels_lack(tmp_path: Path) -> None:
@@ -237,6 +240,14 @@ def test_sifted_sources_leave_out_what_was_dropped(tmp_path: Path) -> None:
         [item.name for item in good.order(np.random.default_rng(seed), 0)] for seed in (0, 1)
     )
     assert sorted(first) == sorted(second) and first != second and len(first) == 6
+
+
+def test_of_equal_names_and_texts_only_what_is_bad_is_dropped(tmp_path: Path) -> None:
+    """As of two stretches from the beginning of a file."""
+    rows = [row(tmp_path, "a.wav", "abcdefghijklmnop", seconds) for seconds in (1.0, 2.0)]
+    (source,) = opened(manifest(tmp_path, rows))
+    report = check([source], LETTERS, DataRecipe(), CTC)
+    assert [item.duration for item in sifted(source, report).items()] == [2.0]
 
 
 def test_joined_sources_are_looked_at_part_by_part(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class CheckReport:
         characters: Those that the tokenizer cannot write, and in how many texts they are.
         durations: How many items are at most so many seconds long, and longer than the one before.
         invalid: What the recipe does with items that cannot be learnt from.
-        dropped: Name and text of each of these.
+        dropped: Name, text and duration of each of these.
     """
 
     items: int
@@ -78,7 +78,7 @@ class CheckReport:
     characters: Mapping[str, int]
     durations: tuple[tuple[float, int], ...]
     invalid: Literal["skip", "refuse"]
-    dropped: frozenset[tuple[str, str]]
+    dropped: frozenset[tuple[str, str, float]]
 
     @property
     def passed(self) -> bool:

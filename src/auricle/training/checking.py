@@ -98,7 +98,7 @@ def sifted(source: Source, report: CheckReport) -> Source:
 class _Sifted:
     """A source without some of its items."""
 
-    def __init__(self, source: Source, dropped: frozenset[tuple[str, str]]) -> None:
+    def __init__(self, source: Source, dropped: frozenset[tuple[str, str, float]]) -> None:
         self._source, self._without = source, dropped
         self.name, self.weight, self.dropped = source.name, source.weight, source.dropped
 
@@ -135,7 +135,7 @@ class _Looking:
         pieces = tokenizer.pieces if tokenizer is not None else ()
         self._pieces = frozenset(pieces)
         self._unknown = frozenset(i for i, piece in enumerate(pieces) if piece in _UNKNOWN)
-        learnt: set[Kind] = {"empty"}
+        learnt: set[Kind] = {"empty", "header"}  # sound is read as far as there is some
         if model is None or not model.needs_alignment:
             learnt.add("long")
         self.dropping: frozenset[Kind] = frozenset(KINDS) - learnt
@@ -218,7 +218,7 @@ class _Tally:
         self._examples: defaultdict[Kind, list[str]] = defaultdict(list)
         self._characters: Counter[str] = Counter()
         self._durations = [0] * len(_TOPS)
-        self._dropped: set[tuple[str, str]] = set()
+        self._dropped: set[tuple[str, str, float]] = set()
 
     def find(self, finding: _Finding, seconds: float) -> None:
         """Count what was found in an item of so many seconds."""
@@ -271,8 +271,8 @@ class _Tally:
         )
 
 
-def _key(item: Item) -> tuple[str, str]:
-    return item.name, item.text
+def _key(item: Item) -> tuple[str, str, float]:
+    return item.name, item.text, item.duration
 
 
 def _paths(sound: Sound) -> Iterator[str]:
