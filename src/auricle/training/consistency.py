@@ -271,8 +271,6 @@ def _source(name: str, source: SourceRecipe) -> Iterator[str]:
 def _augmentation(recipe: Recipe) -> Iterator[str]:
     spec, features = recipe.augment.spec, recipe.model.features
     if spec is not None:
-        if spec.adaptive is not None and spec.time_masks == 0:
-            yield "augment.spec.adaptive needs time_masks: the most masks there may be"
         if spec.time_width >= 1 and spec.time_width % 1:
             yield f"augment.spec.time_width is {spec.time_width}; from 1 on it counts whole frames"
         if spec.freq_masks and spec.freq_width > features.n_mels:

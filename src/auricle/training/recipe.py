@@ -123,7 +123,7 @@ class DataRecipe:
 class SpecAugmentRecipe:
     """NeMo's masks; a `time_width` below 1 is a share of the clip's length.
 
-    `adaptive` time masks (Park et al. 2020) grow in number with the clip: that share of its frames.
+    `adaptive`, in place of `time_masks` (Park et al. 2020): that share of the clip's frames.
     """
 
     freq_masks: int = 2

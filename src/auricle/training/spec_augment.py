@@ -20,6 +20,8 @@ class SpecAugment(nn.Module):
 
     By NeMo's rules: a mask is 0 to `width - 1` wide, and never reaches the last bin or frame. What
     lies beyond a clip's frames stays as it is, and no mask of a fixed width takes a whole clip.
+    With `adaptive` a clip has that share of its frames as time masks, `MOST_ADAPTIVE_MASKS` at
+    most, instead of `time_masks`.
 
     Raises:
         ConfigError: A count or a width below 0, or `adaptive` outside 0 to 1.
