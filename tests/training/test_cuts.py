@@ -85,10 +85,13 @@ def test_no_command_is_run(tmp_path: Path) -> None:
     bad = a_cut(tmp_path)
     bad.recording.sources[0].type = "command"
     bad.recording.sources[0].source = f"touch {tmp_path / 'ran'}"
-    source = opened(tmp_path, [bad, a_cut(tmp_path, "b.wav")])
-    assert (source.size, source.dropped) == (1, {"sound that is not there": 1})
-    with pytest.raises(ManifestError, match="is the output of a command, which is not run"):
-        opened(tmp_path, [bad], invalid="refuse")
+    good = a_cut(tmp_path, "b.wav")
+    several = [bad, good.append(bad), good.reverb_rir(bad.recording)]
+    source = opened(tmp_path, [*several, good])
+    assert (source.size, source.dropped) == (1, {"sound that is not there": 3})
+    for cut in several:
+        with pytest.raises(ManifestError, match="is the output of a command, which is not run"):
+            opened(tmp_path, [cut], invalid="refuse")
     assert not (tmp_path / "ran").exists()
 
 

@@ -107,6 +107,14 @@ def _problem(cut: Any, name: str) -> str | None:
     sources = [s for p in parts if getattr(p, "recording", None) for s in p.recording.sources]
     if not sources:
         return f"{name}: the cut has no recording"
-    if any(source.type == "command" for source in sources):
+    if _runs_a_command(cut.to_dict()):
         return f"{name}: its sound is the output of a command, which is not run; store it as a file"
     return None
+
+
+def _runs_a_command(value: Any) -> bool:
+    """Whether a command is a source anywhere, for what is mixed in or echoes is a recording too."""
+    if isinstance(value, dict):
+        mine = value.get("type") == "command" and "source" in value
+        return mine or any(map(_runs_a_command, value.values()))
+    return isinstance(value, list | tuple) and any(map(_runs_a_command, value))
