@@ -25,6 +25,11 @@ CONFIGS = {
     "reduced": replace(CTC, encoder=REDUCED),
     "citrinet": CITRINET,
     "exact": replace(CTC, features=replace(CTC.features, exact_pad=True)),
+    "spliced": replace(
+        CITRINET,
+        features=replace(CITRINET.features, frame_splicing=2),
+        encoder=replace(CITRINET.encoder, frame_splicing=2),
+    ),
 }
 
 

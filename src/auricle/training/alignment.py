@@ -34,7 +34,7 @@ def steps_of(config: ModelConfig, seconds: float) -> int:
     """The length of the encoder's output for so many seconds of sound."""
     features, encoder = config.features, config.encoder
     frames = round(seconds * features.sample_rate) // features.hop_length
-    frames = -(-max(0, frames - features.exact_pad) // features.frame_splicing)
+    frames = max(0, frames - features.exact_pad)
     if isinstance(encoder, JasperConfig):
         for block in encoder.blocks:
             for _ in range(1 if block.stride_last else block.repeat):
