@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from auricle import audio
+from auricle.audio import Samples
 from auricle.errors import AudioError, ManifestError, MissingExtra, first_line
 from auricle.training.rows import Found
-from auricle.training.sounds import FileSound, MeasuredSound, Samples
+from auricle.training.sounds import FileSound, MeasuredSound
 
 
 @dataclass(frozen=True, slots=True)

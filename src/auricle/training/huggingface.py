@@ -15,12 +15,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from auricle.audio import Samples
 from auricle.errors import AudioError, ConfigError, MissingExtra, first_line
 from auricle.training.folders import folder_rows, is_audio_folder
 from auricle.training.items import Item
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.rows import Found, Sieve
-from auricle.training.sounds import BytesSound, FileSound, MeasuredSound, Samples
+from auricle.training.sounds import BytesSound, FileSound, MeasuredSound
 
 _BUFFER = 1000  # streamed items hold their sound, so fewer are mixed
 _LANGUAGES = ("lang", "language", "locale")

@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from auricle.audio import Samples
 
 
 @runtime_checkable
 class Sound(Protocol):
     """Where an item's sound lies; small, and can be sent to a worker process."""
 
-    def read(self, sample_rate: int) -> npt.NDArray[np.float32]:
+    def read(self, sample_rate: int) -> Samples:
         """Mono samples [S].
 
         Raises:

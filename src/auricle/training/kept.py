@@ -6,10 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
-Samples = npt.NDArray[np.float32]
+from auricle.audio import Samples
 
 BYTES = 128 << 20  # 35 minutes at 16 kHz
 

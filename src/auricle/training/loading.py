@@ -11,15 +11,16 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from auricle.audio import Samples
 from auricle.checkpoints import Checkpoint
 from auricle.errors import AudioError, AuricleError, ConfigError, WorkerLost, first_line
 from auricle.features import LogMel
@@ -31,7 +32,6 @@ from auricle.training.kept import Kept
 from auricle.training.recipe import Recipe
 from auricle.training.sounds import FileSound, JoinedSound
 
-Samples = npt.NDArray[np.float32]
 Augmentation = Callable[[Samples, np.random.Generator], Samples]
 
 _AHEAD = 4  # batches that each worker makes before they are wanted
@@ -42,7 +42,8 @@ class Loading:
     """How items become tensors. Can be sent to a worker.
 
     Args:
-        features: The model's; they are copied, and dither in training.
+        features: The model's; they are copied, and dither in training. Of a call they take samples
+            [B, S] and lengths [B], and give features [B, M, T] and frames [B].
         tokenizer: Writes the transcripts.
         augmentation: What is done to the sound, or None.
         prompt: The numbers of languages, for models that are told one.
@@ -50,9 +51,11 @@ class Loading:
         training: Whether there is dither.
     """
 
+    here = False  # whether no other process can do it
+
     def __init__(
         self,
-        features: LogMel,
+        features: nn.Module,
         tokenizer: Tokenizer,
         *,
         augmentation: Augmentation | None = None,
@@ -60,8 +63,7 @@ class Loading:
         invalid: Literal["skip", "refuse"] = "skip",
         training: bool = True,
     ) -> None:
-        self._features = LogMel(features.config).train(training)
-        self._features.load_state_dict(features.state_dict())
+        self._features: Any = deepcopy(features).train(training)
         self._tokenizer, self._augmentation = tokenizer, augmentation
         self._prompt, self._invalid = prompt, invalid
         self._kept = Kept()
@@ -105,7 +107,7 @@ class Loading:
             try:
                 clips.append(self._clip(item, (*planned.seed, number)))
                 kept.append(number)
-            except _Lost as loss:
+            except Lost as loss:
                 lost.append(str(loss))
         items = [planned.items[i] for i in kept]
         features, frames = self._heard(clips, planned.seed)
@@ -118,7 +120,10 @@ class Loading:
         except AudioError as error:
             if self._invalid == "refuse":
                 raise
-            raise _Lost(str(error)) from None
+            raise Lost(str(error)) from None
+        return self._changed(samples, seed)
+
+    def _changed(self, samples: Samples, seed: tuple[int, ...]) -> Samples:
         if self._augmentation is None:
             return samples
         return self._augmentation(samples, np.random.default_rng(seed))
@@ -216,7 +221,7 @@ def batches(
     """
     if workers < 0:
         raise ConfigError(f"data.workers must be 0 or more, got {workers}")
-    if not workers:
+    if not workers or loading.here:
         yield map(loading.load, plan)
         return
     made = _made_by_workers(plan, loading, workers)
@@ -279,8 +284,8 @@ class _Bench(Dataset["Made | AuricleError"]):
             return error
 
 
-class _Lost(Exception):
-    """An item cannot be used, and why."""
+class Lost(Exception):
+    """An item cannot be used, and why: it is left out of its batch."""
 
 
 def _unchanged(made: Any) -> Any:

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from auricle import audio
+from auricle.audio import Samples
 from auricle.errors import AudioError
 from auricle.training.items import Sound
-
-Samples = npt.NDArray[np.float32]
 
 
 class MeasuredSound(Sound, Protocol):
