@@ -15,8 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import auricle
-from auricle import hub
+from auricle import checkpoints, hub
+from auricle.checkpoints.adapters import save_adapter
 from auricle.cli.app import app
+from tests.checkpoints.random_adapters import random_adapter
 from tests.conftest import GOLDEN, ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +42,10 @@ def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("meeting.mp4", "talk.flac", "call.wav", "a.wav", "b.wav"):
         shutil.copy(speech, tmp_path / name)
     shutil.copy(GOLDEN / "nemo" / "parakeet_tdt.nemo", tmp_path / "model.nemo")
+    checkpoint = checkpoints.load(GOLDEN / "nemo" / "hybrid_tdt_ctc.nemo")
+    for name in ("digits", "telephone"):
+        adapter = tmp_path / "adapters" / name
+        save_adapter(random_adapter(checkpoint), adapter, checkpoint.config)
     monkeypatch.chdir(tmp_path)
     real = hub.resolve
 
