@@ -59,6 +59,13 @@ def test_short_and_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_are_those_that_are_said(name: str) -> None:
+    size = sum(weight.numel() for weight in built(load_recipe(name)).parameters()) / 1e6
+    for said in re.findall(r": (\d+)M parameters", text(name).splitlines()[0]):
+        assert abs(int(said) - size) < 0.51
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_twins_have_the_structure_in_small(name: str) -> None:
     assert yaml.safe_load(text(f"{name}_tiny"))["extends"] == name
     large, tiny = load_recipe(name), load_recipe(f"{name}_tiny")
