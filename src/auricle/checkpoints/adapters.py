@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,6 +36,7 @@ RUN_ADAPTER = "adapter"  # where a training's folder has the adapter of its best
 MAX_RANK, MAX_ALPHA = 2**16, 1e9
 
 _VOCABULARY = {"ctc", "joint.out"}  # whose outputs are tokens
+_CONVOLUTION = "ctc_head"  # what is a convolution in transformers, and a linear layer here
 
 _KEY = re.compile(
     r"base_model\.model\.(.+)\.(?:lora_([AB])\.weight|lora_(magnitude)_vector(?:\.weight)?)"
@@ -108,6 +109,28 @@ def load_adapter(path: str | Path, config: ModelConfig, *, blank: int | None = N
         blank: The blank's number in transformers' model, `tokenizer.spec["blank"]`; None: last.
 
     Raises:
+        ModelNotFound, CheckpointError: As for `read_adapter`.
+    """
+    adapter = read_adapter(path, linear_layers(config), module_from_huggingface)
+    tensors = dict(adapter.tensors)
+    if blank is not None:
+        for name in tensors.keys() & _VOCABULARY:
+            order = blank_last(len(tensors[name].b), blank, config.vocab_size)
+            tensors[name] = _reordered(tensors[name], order)
+    return replace(adapter, tensors=tensors)
+
+
+def read_adapter(
+    path: str | Path, layers: Mapping[str, tuple[int, int]], ours: Callable[[str], str] = str
+) -> Adapter:
+    """Read an adapter, or that of a training's folder.
+
+    Args:
+        path: The folder.
+        layers: What it may change, as `linear_layers` gives it.
+        ours: The name there of a module that has this one in the file.
+
+    Raises:
         ModelNotFound: There is nothing at `path`.
         CheckpointError: It is damaged, made for another model, or more than LoRA and DoRA.
     """
@@ -117,11 +140,10 @@ def load_adapter(path: str | Path, config: ModelConfig, *, blank: int | None = N
     folder = path / RUN_ADAPTER if (path / RUN_ADAPTER / CONFIG).exists() else path
     adapter = _described(folder)
     parts: dict[str, dict[str, Tensor]] = {}
-    layers = linear_layers(config)
     for key, value in read_safetensors(folder / WEIGHTS).items():
         if (match := _KEY.fullmatch(key)) is None:
             raise CheckpointError(f"{folder / WEIGHTS}: {_short(key)} is no part of LoRA or DoRA")
-        name = module_from_huggingface(match[1])
+        name = ours(match[1])
         if name not in layers:
             near = get_close_matches(name, layers, n=3, cutoff=0.0)
             raise CheckpointError(
@@ -137,10 +159,6 @@ def load_adapter(path: str | Path, config: ModelConfig, *, blank: int | None = N
             tensors[name] = _checked(found, layers[name], adapter)
         except ValueError as error:
             raise CheckpointError(f"{folder / WEIGHTS}: {name}: {error}") from None
-    if blank is not None:
-        for name in tensors.keys() & _VOCABULARY:
-            order = blank_last(len(tensors[name].b), blank, config.vocab_size)
-            tensors[name] = _reordered(tensors[name], order)
     return replace(adapter, tensors=tensors)
 
 
@@ -158,16 +176,27 @@ def save_adapter(
     Raises:
         CheckpointError: `folder` is there already and is no adapter.
     """
-    theirs = _has_transformers(config)
-    state, targets = {}, []
+    if _has_transformers(config):
+        tensors = {}
+        for name, lora in adapter.tensors.items():
+            if blank is not None and name in _VOCABULARY:
+                order = blank_last(len(lora.b), blank, config.vocab_size)
+                lora = _reordered(lora, sorted(range(len(order)), key=order.__getitem__))
+            tensors[module_to_huggingface(name, config)] = lora
+        adapter = replace(adapter, tensors=tensors)
+    write_adapter(adapter, folder)
+
+
+def write_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write an adapter by the names that its modules have.
+
+    Raises:
+        CheckpointError: `folder` is there already and is no adapter.
+    """
+    state = {}
     for name, lora in adapter.tensors.items():
-        if blank is not None and name in _VOCABULARY:
-            order = blank_last(len(lora.b), blank, config.vocab_size)
-            lora = _reordered(lora, sorted(range(len(order)), key=order.__getitem__))
-        target = module_to_huggingface(name, config) if theirs else name
-        targets.append(target)
-        convolution = theirs and name == "ctc"  # of width one: [C_out, C_in, 1]
-        prefix = f"base_model.model.{target}.lora"
+        convolution = name == _CONVOLUTION  # of width one: [C_out, C_in, 1]
+        prefix = f"base_model.model.{name}.lora"
         for part, value in (("A", lora.a), ("B", lora.b)):
             state[f"{prefix}_{part}.weight"] = value[..., None] if convolution else value
         if lora.magnitude is not None:
@@ -181,7 +210,7 @@ def save_adapter(
         "lora_alpha": int(adapter.alpha) if adapter.alpha % 1 == 0 else adapter.alpha,
         "use_dora": adapter.dora,
         "bias": "none",
-        "target_modules": sorted(targets),
+        "target_modules": sorted(adapter.tensors),
         "inference_mode": True,
     }
     with folder_beside(folder, marker=CONFIG) as fresh:
@@ -191,15 +220,17 @@ def save_adapter(
 
 def merged(checkpoint: Checkpoint, adapter: Adapter) -> Checkpoint:
     """The checkpoint with the adapter's changes in its weights."""
+    tensors = merged_tensors(checkpoint.tensors, adapter)
+    return replace(checkpoint, tensors=tensors, name=f"{checkpoint.name}+{adapter.name}")
+
+
+def merged_tensors(tensors: Mapping[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:
+    """A state dict with the adapter's changes in it."""
     changed = {
-        f"{name}.weight": lora.merged(checkpoint.tensors[f"{name}.weight"], adapter.scale)
+        f"{name}.weight": lora.merged(tensors[f"{name}.weight"], adapter.scale)
         for name, lora in adapter.tensors.items()
     }
-    return replace(
-        checkpoint,
-        tensors={**checkpoint.tensors, **changed},
-        name=f"{checkpoint.name}+{adapter.name}",
-    )
+    return {**tensors, **changed}
 
 
 def _described(folder: Path) -> Adapter:
@@ -215,7 +246,7 @@ def _described(folder: Path) -> Adapter:
     if values.pop("use_rslora", False):
         alpha *= math.sqrt(rank)
     _refuse_more(values, path)
-    named = folder.resolve()
+    named = folder.absolute()  # not resolved: a training's may be a link
     name = named.parent.name if named.name == RUN_ADAPTER else named.name
     base = base if isinstance(base, str) else None
     return Adapter(name, rank, float(alpha), bool(dora), {}, base)
