@@ -38,7 +38,7 @@ def test_the_first_layer_of_a_fresh_model_hears_something() -> None:
     tokenizer = CharTokenizer(tuple("abc"))
     config = model_config(recipe.model, len(tokenizer.pieces))
     torch.manual_seed(0)
-    assert share_of_sound(ASR(config).eval()) < 0.2  # PyTorch's numbers
+    assert share_of_sound(ASR(config).eval()) < 0.05  # PyTorch's numbers
     assert share_of_sound(trainable(fresh(config, tokenizer, recipe)).eval()) > 0.4
 
 
