@@ -43,13 +43,18 @@ class Checkpoint:
 
     def fingerprint(self) -> str:
         """Tells models apart: a digest of the configuration and of some numbers of every tensor."""
-        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
-        for name, tensor in sorted(self.tensors.items()):
-            flat = tensor.flatten()
-            some = flat[:: max(1, len(flat) // FINGERPRINTED)]
-            digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(some.double().cpu().numpy().tobytes())
-        return digest.hexdigest()[:32]
+        return fingerprint(self.config.to_dict(), self.tensors)
+
+
+def fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A digest of a configuration and of some numbers of every tensor."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        flat = tensor.flatten()
+        some = flat[:: max(1, len(flat) // FINGERPRINTED)]
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(some.double().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:

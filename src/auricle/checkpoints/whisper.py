@@ -138,15 +138,27 @@ def cached_ctranslate2(folder: Path) -> Path:
 
     Kept under $AURICLE_CACHE (else ~/.cache/auricle) by the SHA-256 of the folder's files.
     """
-    root = Path(os.environ.get("AURICLE_CACHE") or Path.home() / ".cache" / "auricle")
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    target = root / "whisper" / digest.hexdigest()[:32]
+    target = _cached(folder, "*.json", "*.safetensors")
     if folder_kind(target) != "ctranslate2":
         to_ctranslate2(folder, target)
     return target
+
+
+def cached_huggingface(folder: Path) -> Path:
+    """The Hugging Face form of a CTranslate2 folder, kept as `cached_ctranslate2` keeps its."""
+    target = _cached(folder, "*.json", "*.bin")
+    if folder_kind(target) != "huggingface":
+        to_huggingface(folder, target)
+    return target
+
+
+def _cached(folder: Path, *patterns: str) -> Path:
+    root = Path(os.environ.get("AURICLE_CACHE") or Path.home() / ".cache" / "auricle")
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return root / "whisper" / digest.hexdigest()[:32]
 
 
 def _huggingface_config(

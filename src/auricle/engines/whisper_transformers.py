@@ -6,11 +6,8 @@ guards it. Transformers gives the end of every token; words and their starts are
 
 from __future__ import annotations
 
-import logging
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auricle.checkpoints.whisper_model import quiet
 from auricle.decoding.confidence import least
 from auricle.engines.whisper_facts import (
     HOP,
@@ -54,7 +52,7 @@ class TransformersWhisper:
         if precision == "int8":
             raise ConfigError("transformers runs Whisper in floating point; use precision 'auto'")
         try:
-            with _quiet():
+            with quiet():
                 self._processor = WhisperProcessor.from_pretrained(folder, local_files_only=True)
                 model = WhisperForConditionalGeneration.from_pretrained(
                     folder,
@@ -92,7 +90,7 @@ class TransformersWhisper:
             padding="longest" if long else "max_length",
         )
         features = inputs.input_features.to(self._model.device, self._model.dtype)  # [1, M, T]
-        with self._lock, torch.inference_mode(), _quiet():
+        with self._lock, torch.inference_mode(), quiet():
             if language is None:
                 (found,) = self._model.detect_language(features[:, :, :WINDOW])
                 language = self._tokenizer.convert_ids_to_tokens(int(found)).strip("<|>")
@@ -194,22 +192,3 @@ def _probabilities(raw: Any) -> list[float]:
     chosen = result["sequences"][first:last, None]  # [U, 1]
     found = scores.softmax(dim=-1).gather(1, chosen)  # [U, V] -> [U, 1]
     return [round(float(p), 4) for p in found]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines, warnings or progress bars: what stderr says is the caller's choice."""
-    from transformers.utils import logging as transformers_logging
-
-    logger = logging.getLogger("transformers")
-    level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
