@@ -177,5 +177,5 @@ def test_a_view_holds_the_adapters_numbers_and_no_others(
 
 def test_whisper_takes_none() -> None:
     whisper: Any = SimpleNamespace(name="tiny")
-    with pytest.raises(auricle.ConfigError, match="tiny takes no adapter: merge it into"):
+    with pytest.raises(auricle.ConfigError, match="tiny takes no adapter beside it: put it in by"):
         Recognizer(whisper).with_adapter("anything")

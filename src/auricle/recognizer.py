@@ -83,7 +83,7 @@ class Recognizer:
         Raises:
             ModelNotFound: There is nothing at `path`.
             CheckpointError: The adapter is damaged, or was made for another model.
-            ConfigError: The model is a Whisper: merge the adapter into it.
+            ConfigError: The model is a Whisper: merge the adapter by `auricle convert --merge`.
         """
         name, engine = self._with(path)
         view = Recognizer(engine)
@@ -201,7 +201,7 @@ class Recognizer:
 
         if not isinstance(self._base, TorchEngine):
             raise ConfigError(
-                f"{self.model} takes no adapter: merge it into the Hugging Face model with PEFT"
+                f"{self.model} takes no adapter beside it: put it in by `auricle convert --merge`"
             )
         return self._base.adapted(path)
 

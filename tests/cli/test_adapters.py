@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from auricle import checkpoints
-from auricle.checkpoints.adapters import CONFIG, save_adapter
+from auricle.checkpoints.adapters import CONFIG, Adapter, save_adapter, write_adapter
+from auricle.models.adapted import LoraTensors
 from tests.checkpoints.random_adapters import random_adapter
 from tests.cli.conftest import Run
 from tests.conftest import GOLDEN
@@ -51,7 +54,39 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, adapter: Path, tmp_path: Path
     assert not (tmp_path / "x").exists()
 
 
-def test_whisper_is_refused(run: Run, adapter: Path, tmp_path: Path) -> None:
-    folder = write_tiny_whisper(tmp_path / "whisper")
-    code, _, err = run("convert", folder, tmp_path / "x", "--merge", adapter)
-    assert code == 2 and "is a Whisper model: merge the adapter with PEFT, then convert" in err
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_a_whisper_of_either_form_is_merged(run: Run, tmp_path: Path, dora: bool) -> None:
+    base = write_tiny_whisper(tmp_path / "base")
+    before = load_file(base / "model.safetensors")
+    layer = "model.decoder.layers.0.encoder_attn.q_proj"
+    rows, columns = before[f"{layer}.weight"].shape
+    lora = LoraTensors(
+        torch.randn(2, columns), torch.randn(rows, 2), torch.rand(rows) if dora else None
+    )
+    write_adapter(Adapter("a", 2, 4.0, dora, {layer: lora}), tmp_path / "a")
+    assert run("convert", base, tmp_path / "ct2", "--to", "ctranslate2")[0] == 0
+    for source, to in ((base, ()), (tmp_path / "ct2", ("--to", "huggingface"))):
+        target = tmp_path / f"merged {source.name}"
+        code, out, err = run("convert", source, target, "--merge", tmp_path / "a", *to)
+        assert (code, out, err) == (0, f"{target}\thuggingface\n", "")
+        after = load_file(target / "model.safetensors")
+        wanted = lora.merged(before[f"{layer}.weight"], 2.0)
+        torch.testing.assert_close(after.pop(f"{layer}.weight"), wanted)
+        assert all(torch.equal(value, before[key]) for key, value in after.items())
+    one, other = tmp_path / "one", tmp_path / "other"
+    words = ("--merge", tmp_path / "a", "--to", "ctranslate2")
+    assert run("convert", base, one, *words)[0] == 0
+    assert run("convert", tmp_path / "merged base", other, "--to", "ctranslate2")[0] == 0
+    assert (one / "model.bin").read_bytes() == (other / "model.bin").read_bytes()
+
+
+def test_a_whisper_is_not_written_as_another_family(run: Run, tmp_path: Path) -> None:
+    base = write_tiny_whisper(tmp_path / "base")
+    for words, message in (
+        (("--to", "nemo"), "is a Whisper model: --to huggingface or ctranslate2"),
+        (("--quantization", "int8"), "--quantization is for --to ctranslate2"),
+        (("--to", "ctranslate2"), "gone does not exist; give the folder of an adapter"),
+    ):
+        code, _, err = run("convert", base, tmp_path / "x", "--merge", tmp_path / "gone", *words)
+        assert code == 2 and message in err
+        assert not (tmp_path / "x").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -18,6 +19,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from auricle.checkpoints.checkpoint import Checkpoint, skeleton
+from auricle.checkpoints.huggingface import INDEX, read_weights
+from auricle.checkpoints.huggingface import WEIGHTS as MODEL_WEIGHTS
 from auricle.checkpoints.huggingface_config import compose_config
 from auricle.checkpoints.huggingface_keys import (
     blank_last,
@@ -231,6 +234,26 @@ def merged_tensors(tensors: Mapping[str, Tensor], adapter: Adapter) -> dict[str,
         for name, lora in adapter.tensors.items()
     }
     return {**tensors, **changed}
+
+
+def merge_huggingface(source: Path, path: Path, target: Path) -> None:
+    """Write a Hugging Face folder of any family with an adapter's changes in its weights.
+
+    Raises:
+        ModelNotFound, CheckpointError: As for `read_adapter`.
+    """
+    tensors = read_weights(source)
+    layers = {
+        name.removesuffix(".weight"): (value.shape[0], value.shape[1])
+        for name, value in tensors.items()
+        if name.endswith(".weight") and value.ndim == 2
+    }
+    changed = merged_tensors(tensors, read_adapter(path, layers))
+    with folder_beside(target) as folder:
+        for file in source.iterdir():
+            if file.suffix in (".json", ".txt") and file.name != INDEX:
+                shutil.copyfile(file, folder / file.name)
+        write_safetensors(folder / MODEL_WEIGHTS, changed, metadata={"format": "pt"})
 
 
 def _described(folder: Path) -> Adapter:

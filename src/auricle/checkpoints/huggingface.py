@@ -46,7 +46,7 @@ def load_huggingface(path: Path, *, name: str) -> Checkpoint:
     translation = translate_config(Section(values, "", str(path / CONFIG)), _processor(path))
     tokenizer = read_bytes(path / TOKENIZER)
     config = translation.config
-    tensors = from_huggingface(_weights(path), config, blank=translation.blank)
+    tensors = from_huggingface(read_weights(path), config, blank=translation.blank)
     checkpoint = Checkpoint(
         config=config,
         tokenizer=HFTokenizer(tokenizer, size=config.vocab_size, blank=translation.blank),
@@ -105,7 +105,12 @@ def _processor(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder, sharded or not.
+
+    Raises:
+        CheckpointError: There are none, or they are damaged or more than tensors.
+    """
     if (path / WEIGHTS).exists():
         return read_safetensors(path / WEIGHTS)
     if (path / INDEX).exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -69,8 +70,8 @@ def convert(
         raise ConfigError(f"{target} is the source itself: give another name")
     kind = whisper.folder_kind(path) if path.is_dir() else None
     if kind is not None and merge is not None:
-        raise ConfigError(f"{path} is a Whisper model: merge the adapter with PEFT, then convert")
-    if kind is not None:
+        written = _merge_whisper(path, target, format_, quantization, merge)
+    elif kind is not None:
         written = _convert_whisper(path, kind, target, format_, quantization)
     else:
         if quantization is not None or format_ is Format.CTRANSLATE2:
@@ -96,6 +97,29 @@ def _convert_whisper(
     else:
         raise ConfigError("--quantization is for --to ctranslate2")
     return other
+
+
+def _merge_whisper(
+    path: Path, target: Path, to: Format | None, quantization: str | None, adapter: Path
+) -> Format:
+    """Both forms are merged in Hugging Face's, which adapters are for."""
+    from auricle.checkpoints import whisper
+    from auricle.checkpoints.adapters import merge_huggingface
+
+    to = to or Format.HUGGINGFACE
+    if to not in (Format.HUGGINGFACE, Format.CTRANSLATE2):
+        raise ConfigError(f"{path} is a Whisper model: --to huggingface or ctranslate2")
+    if quantization is not None and to is not Format.CTRANSLATE2:
+        raise ConfigError("--quantization is for --to ctranslate2")
+    with TemporaryDirectory() as room:
+        base, changed = path, Path(room, "changed")
+        if whisper.folder_kind(path) == "ctranslate2":
+            base = Path(room, "base")
+            whisper.to_huggingface(path, base)
+        merge_huggingface(base, adapter, target if to is Format.HUGGINGFACE else changed)
+        if to is Format.CTRANSLATE2:
+            whisper.to_ctranslate2(changed, target, quantization=quantization)
+    return to
 
 
 def _convert_checkpoint(
