@@ -104,6 +104,10 @@ def test_public_names() -> None:
     assert set(auricle.__all__) == {
         "AudioError",
         "AuricleError",
+        "AutoModelForCTC",
+        "AutoModelForRNNT",
+        "AutoModelForSpeechSeq2Seq",
+        "AutoModelForTDT",
         "CheckpointError",
         "ConfigError",
         "Endpointing",

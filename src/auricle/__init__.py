@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from auricle.streaming.events import Final, Partial
     from auricle.streaming.stream import StreamState
     from auricle.streaming.utterances import Endpointing
+    from auricle.training.automodels import (
+        AutoModelForCTC,
+        AutoModelForRNNT,
+        AutoModelForSpeechSeq2Seq,
+        AutoModelForTDT,
+    )
     from auricle.transcribe import Failure
     from auricle.types import Segment, Token, Transcript, Word
 
@@ -45,6 +51,12 @@ _HOMES = {
     "auricle.streaming.events": ("Final", "Partial"),
     "auricle.streaming.stream": ("StreamState",),
     "auricle.streaming.utterances": ("Endpointing",),
+    "auricle.training.automodels": (
+        "AutoModelForCTC",
+        "AutoModelForRNNT",
+        "AutoModelForSpeechSeq2Seq",
+        "AutoModelForTDT",
+    ),
     "auricle.transcribe": ("Failure",),
     "auricle.types": ("Segment", "Token", "Transcript", "Word"),
 }
@@ -53,6 +65,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AudioError",
     "AuricleError",
+    "AutoModelForCTC",
+    "AutoModelForRNNT",
+    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForTDT",
     "CheckpointError",
     "ConfigError",
     "Endpointing",
