@@ -105,7 +105,8 @@ def _let_through(model: ASR) -> None:
     """He's numbers for the subsampling's convolutions, so that layer 1 hears something.
 
     With PyTorch's, which NeMo takes too, what depends on the sound comes out of `dw_striding` at a
-    sixth of what does not (noise, RMS), and a small model first learns to hear for hundreds of steps.
+    sixth of what does not (noise, RMS), and a small model first learns to hear, for hundreds of
+    steps.
     """
     if isinstance(model.encoder, ConformerEncoder):
         for module in model.encoder.pre_encode.modules():
