@@ -83,6 +83,7 @@ def test_one_file_by_its_suffix(run: Run, recordings: Path, tmp_path: Path) -> N
 def test_options_reach_the_recogniser(run: Run, fake: FakeRecognizer, recordings: Path) -> None:
     options = {
         "-m": "some/model",
+        "--adapter": "some/adapter",
         "--language": "de",
         "--task": "translate",
         "--channel": "1",
@@ -108,6 +109,7 @@ def test_options_reach_the_recogniser(run: Run, fake: FakeRecognizer, recordings
         "channel": 1,
         "timestamps": "nemo",
         "batch_seconds": 90.0,
+        "adapter": Path("some/adapter"),
         "on_error": "return",
     }
     run("transcribe", recordings / "one.wav", "--channel", "all", "--no-timestamps")
