@@ -19,7 +19,7 @@ from auricle.training.items import Batch, PlannedBatch
 from auricle.training.loading import Loading
 from auricle.training.loop import train
 from auricle.training.objective import Objective
-from auricle.training.recipe import ModelRecipe, TokenizerRecipe
+from auricle.training.recipe import ModelRecipe
 from auricle.training.validating import Validation
 from tests.training.tiny import SMALLER, Hearing, differing, metrics, saved, state, tiny
 
@@ -182,7 +182,7 @@ def test_a_training_can_begin_from_another(tmp_path: Path) -> None:
         tiny(tmp_path, "train.steps=1", "data.validation=[]", "optimizer.lr=1.0e-30"),
         init_from=str(tmp_path / "first"),
         model=ModelRecipe(),
-        tokenizer=TokenizerRecipe(),
+        tokenizer=None,
     )
     train(second, tmp_path / "second")
     begun, done = (checkpoints.load(tmp_path / name) for name in ("first", "second"))

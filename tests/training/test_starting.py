@@ -39,7 +39,8 @@ def test_the_first_layer_of_a_fresh_model_hears_something() -> None:
     config = model_config(recipe.model, len(tokenizer.pieces))
     torch.manual_seed(0)
     assert share_of_sound(ASR(config).eval()) < 0.05  # PyTorch's numbers
-    assert share_of_sound(trainable(fresh(config, tokenizer, recipe)).eval()) > 0.4
+    model, _ = trainable(recipe, fresh(config, tokenizer, recipe), Silent())
+    assert share_of_sound(model.eval()) > 0.4
 
 
 def test_a_seed_is_a_model() -> None:
@@ -67,3 +68,17 @@ def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     assert [s.size for s in usable(here, start, data, Silent())] == [6]
     with pytest.raises(ManifestError, match=r"gone/train\.jsonl: nothing can be learnt"):
         usable(open_sources(sources, data), start, data, Silent())
+
+
+def test_a_fresh_citrinet_has_xaviers_numbers() -> None:
+    recipe = load_recipe("citrinet_256_tiny")
+    tokenizer = CharTokenizer(tuple("abc"))
+    tensors = fresh(model_config(recipe.model, 3), tokenizer, recipe).tensors
+    convolutions = {k: v for k, v in tensors.items() if k.endswith("weight") and v.ndim == 3}
+    assert len(convolutions) > 20
+    for name, weight in convolutions.items():
+        c_out, c_in, size = weight.shape
+        bound = (6 / (c_in * size + c_out * size)) ** 0.5
+        assert float(weight.abs().max()) <= bound, name
+        if weight.numel() > 1000:
+            assert float(weight.abs().max()) > 0.97 * bound, name

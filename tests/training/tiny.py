@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from auricle import checkpoints
+from auricle.training.architecture import model_config
 from auricle.training.progress import Silent
 from auricle.training.reading import load_recipe
-from auricle.training.recipe import Recipe
+from auricle.training.recipe import ModelRecipe, Recipe
 from auricle.training.saving import read_state
+from auricle.training.sources import open_sources, texts
+from auricle.training.starting import fresh
+from auricle.training.tokenizing import build
 from tests.training.tones import corpus
 
 TINY = """
@@ -59,6 +65,20 @@ def tiny(folder: Path, *overrides: str, heads: str = "[ctc]", count: int = 8) ->
     text = TINY.replace("MANIFEST", str(manifest)).replace("HEADS", heads)
     path.write_text(text.replace("MORE", "" if heads == "[ctc]" else TRANSDUCER))
     return load_recipe(path, overrides)
+
+
+def tuned(folder: Path, *overrides: str, heads: str = "[ctc]", **changes: Any) -> Recipe:
+    """The recipe for a model that is there: one of random weights in `folder`, made if need be."""
+    recipe = tiny(folder, *overrides, heads=heads)
+    model = folder / f"base-{heads}"
+    if not model.exists():
+        assert recipe.tokenizer is not None
+        sources = open_sources(recipe.data.train, recipe.data)
+        tokenizer = build(texts(sources), recipe.tokenizer)
+        config = model_config(recipe.model, len(tokenizer.pieces))
+        checkpoints.save(fresh(config, tokenizer, recipe), model)
+    settings = {"init_from": str(model), "model": ModelRecipe(), "tokenizer": None}
+    return replace(recipe, **{**settings, **changes})
 
 
 def state(run: Path, step: int) -> Any:

@@ -25,6 +25,7 @@ from auricle.checkpoints import Checkpoint
 from auricle.errors import ConfigError, NonFiniteLoss
 from auricle.models.norms import BatchNorm
 from auricle.training import loading, ranks
+from auricle.training.adapting import Trained, rates, trained
 from auricle.training.averaging import Ema, average
 from auricle.training.batching import Plan, sorted_batches
 from auricle.training.items import Batch, Position
@@ -47,7 +48,7 @@ from auricle.training.starting import (
     usable,
 )
 from auricle.training.trackers import Tracker, open_trackers
-from auricle.training.validating import HeldOut, Validation, validate
+from auricle.training.validating import Heard, HeldOut, Validation, validate
 
 Ending = Literal["finished", "early", "minutes", "interrupted", "terminated"]
 _SIGNALS: dict[int, Ending] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -92,6 +93,7 @@ class _Training:
     recipe: Recipe
     accelerator: Any
     start: Checkpoint
+    base: str | None  # the fingerprint of what it began with, where some of that is not saved
     objective: Objective
     network: nn.Module
     optimizer: Any
@@ -108,10 +110,11 @@ class _Training:
     began: float = field(default_factory=time.monotonic)  # when `at.seconds` was 0
     stop: int = 0  # the signal that some rank was sent
     wer: float | None = None  # of the last validation
+    heard: list[Heard] = field(default_factory=list)  # in it, on the first rank
 
-    def checkpoint(self) -> Checkpoint:
+    def made(self) -> Trained:
         """The model as it stands; on all ranks but the first without its tensors."""
-        return replace(self.start, tensors=ranks.weights(self.objective.model))
+        return trained(self.start, ranks.weights(self.objective.model), self.recipe)
 
     def averaged(self) -> AbstractContextManager[None]:
         """A context in which the model has its averaged weights, where there are such."""
@@ -148,6 +151,8 @@ def train(
             if run is not None:
                 run.write_start({"seed": recipe.train.seed, "processes": accelerator.num_processes})
             told.started(training.total, recipe.train.minutes, training.at.step)
+            if recipe.init_from is not None and training.at.step == 0:
+                _judge_before(training)
             ending = _run(training)
             if recipe.train.average and ending not in _SIGNALS.values():
                 _average_best(training)
@@ -168,10 +173,10 @@ def _prepared(
         tokenizer = ranks.agreed(accelerator, lambda: tokenizer_of(recipe, learnt, _there(run)))
     start = beginning(recipe, tokenizer)
     spec = recipe.augment.spec
-    objective = Objective(trainable(start), recipe.loss, SpecAugment(spec) if spec else None)
-    network, optimizer = ranks.wrapped(
-        accelerator, objective, build_optimizer(objective, recipe.optimizer)
-    )
+    model, base = trainable(recipe, start, progress)
+    objective = Objective(model, recipe.loss, SpecAugment(spec) if spec else None)
+    optimizer = build_optimizer(model, recipe.optimizer, rates(model, recipe.adapt))
+    network, optimizer = ranks.wrapped(accelerator, objective, optimizer)
     rank, world = accelerator.process_index, accelerator.num_processes
     plan = Plan(
         usable(learnt, start, data, progress), data, seed=recipe.train.seed, rank=rank, world=world
@@ -181,6 +186,7 @@ def _prepared(
         recipe=recipe,
         accelerator=accelerator,
         start=replace(start, tensors={}),  # the objective has its own
+        base=base,
         objective=objective,
         network=network,
         optimizer=optimizer,
@@ -251,7 +257,7 @@ def _step(training: _Training, batches: Sequence[Batch]) -> dict[str, float]:
     recipe, accelerator, at = training.recipe, training.accelerator, training.at
     rate = learning_rate(recipe.schedule, recipe.optimizer.lr, at.step, training.total)
     for group in training.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     _learning(training.objective, keeps_statistics(recipe))
     torch.manual_seed(_seed(recipe.train.seed, at.step, accelerator.process_index))
     # Gradients are averaged over the ranks: times their number, that is the sum.
@@ -401,11 +407,20 @@ def _validate(training: _Training) -> None:
         return
     with training.averaged():
         wer = _judged(training, {})
-        judged = training.checkpoint()
-        if training.run is not None:
-            training.run.keep_best(at.step, wer, judged)
+        made = training.made()
+        run = training.run
+        if run is not None and run.keep_best(at.step, wer, made.checkpoint, made.adapter):
+            run.write_heard("best", training.heard)
     at.stale = 0 if at.best is None or wer < at.best else at.stale + 1
     at.best = wer if at.best is None else min(wer, at.best)
+
+
+def _judge_before(training: _Training) -> None:
+    """Judge the model that is about to be changed, to know what came of it."""
+    if training.recipe.data.validation:
+        _judged(training, {"before": 1})
+        if training.run is not None:
+            training.run.write_heard("before", training.heard)
 
 
 def _judged(training: _Training, facts: Mapping[str, int]) -> float:
@@ -418,10 +433,11 @@ def _judged(training: _Training, facts: Mapping[str, int]) -> float:
     found = Validation.of_numbers(accelerator.reduce(numbers, "sum").tolist(), own.errors)
     values = found.values(start.config.default_head)
     wer = training.wer = values["wer"]
+    training.heard = ranks.gathered(accelerator, list(own.heard))
     if training.run is not None:
         training.run.log(at.step, "validation", {**values, **facts})
     training.trackers.log(at.step, {f"validation/{name}": v for name, v in values.items()})
-    best = at.best is None or wer <= at.best
+    best = at.step > 0 and (at.best is None or wer <= at.best)
     training.progress.validated(at.step, wer, values["loss"], best)
     return wer
 
@@ -442,10 +458,14 @@ def _save(training: _Training) -> None:
     ranks.share_buffers(accelerator, model)
     scaler = accelerator.scaler
     state: TrainState = {
-        "weights": ranks.weights(model),
+        "weights": ranks.weights(model, moving=True),
         "optimizer": ranks.optimizer_state(model, training.optimizer),
         "ema": training.ema.state_dict() if training.ema else None,
-        "facts": {**at.to_dict(), "scaler": scaler and scaler.state_dict()},
+        "facts": {
+            **at.to_dict(),
+            "scaler": scaler and scaler.state_dict(),
+            "base": training.base,
+        },
     }
     if training.run is not None:
         path = training.run.save(at.step, state)
@@ -453,16 +473,16 @@ def _save(training: _Training) -> None:
         training.run.plots()
     if not training.recipe.data.validation:
         with training.averaged():
-            last = training.checkpoint()
+            last = training.made()
             if training.run is not None:
-                training.run.write_model(last)
+                training.run.write_model(last.checkpoint, last.adapter)
 
 
 def _restore(training: _Training, folder: Path) -> None:
     """Go on from the last save; from the beginning where there is none.
 
     Raises:
-        ConfigError: The ranks do not see the same folder.
+        ConfigError: The ranks do not see the same folder, or another model to begin with.
     """
     found = training.run.last() if training.run is not None else last_state(folder)
     steps = set(ranks.gathered(training.accelerator, [found[0] if found else 0]))
@@ -474,8 +494,13 @@ def _restore(training: _Training, folder: Path) -> None:
     if found is None:
         return
     step, state = found
+    if state["facts"].get("base") != training.base:
+        raise ConfigError(
+            f"{training.recipe.init_from} is not the model that the run in {folder} began with, "
+            "and what is frozen was not saved: put that model back, or choose another folder"
+        )
     model = training.objective.model
-    ranks.load_weights(model, state["weights"])
+    ranks.load_weights(model, state["weights"], moving=True)
     ranks.load_optimizer_state(model, training.optimizer, state["optimizer"])
     if training.ema is not None and state["ema"] is not None:
         training.ema.load_state_dict(state["ema"])
@@ -497,8 +522,9 @@ def _average_best(training: _Training) -> None:
         return
     ranks.load_weights(training.objective.model, average(kept))
     wer = _judged(training, {"averaged": len(kept)})
-    mean = training.checkpoint()
+    mean = training.made()
     if at.best is None or wer <= at.best:
         at.best = wer
         if run is not None:
-            run.write_model(mean)
+            run.write_model(mean.checkpoint)
+            run.write_heard("best", training.heard)

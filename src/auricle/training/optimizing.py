@@ -7,13 +7,13 @@ answer into the parameter groups. A step is counted from 0, so it is the number 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from auricle.errors import ConfigError
+from auricle.errors import ConfigError, MissingExtra
 from auricle.training.recipe import OptimizerRecipe, ScheduleRecipe
 
 
@@ -74,7 +74,9 @@ class Novograd(torch.optim.Optimizer):
 
 
 def build_optimizer(
-    model: nn.Module | Iterable[tuple[str, nn.Parameter]], recipe: OptimizerRecipe
+    model: nn.Module | Iterable[tuple[str, nn.Parameter]],
+    recipe: OptimizerRecipe,
+    factors: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """The recipe's optimiser over the parameters that are trained.
 
@@ -84,29 +86,51 @@ def build_optimizer(
     Args:
         model: A network, or its parameters with their names.
         recipe: Which optimiser, and its constants.
+        factors: Of the learning rate, by the names of parameters; others have 1. Each group of the
+            optimiser has its own as `factor`, for whoever sets the rates.
 
     Raises:
-        ConfigError: A constant out of its range, or nothing to train.
+        ConfigError: A constant out of its range, nothing to train, or no GPU for eight bits.
+        MissingExtra: Eight bits, without what they need.
     """
     _check(recipe)
     named = model.named_parameters() if isinstance(model, nn.Module) else model
     trained = {id(p): (name, p) for name, p in named if p.requires_grad}.values()
     if not trained:
         raise ConfigError("no parameter of the model is trained: unfreeze some")
-    decayed = [p for name, p in trained if _decays(name, p)]
-    others = [p for name, p in trained if not _decays(name, p)]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in sorted(trained, key=lambda named: not _decays(*named)):
+        decays = recipe.name == "novograd" or _decays(name, parameter)
+        kind = recipe.weight_decay if decays else 0.0, (factors or {}).get(name, 1.0)
+        groups.setdefault(kind, []).append(parameter)
+    return _made(
+        [
+            {"params": params, "weight_decay": decay, "factor": factor, "lr": recipe.lr * factor}
+            for (decay, factor), params in groups.items()
+        ],
+        recipe,
+    )
+
+
+def _made(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> torch.optim.Optimizer:
     if recipe.name == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
     if recipe.name == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
-    return Novograd(
-        [p for _, p in trained], recipe.lr, recipe.betas, recipe.eps, recipe.weight_decay
+    if recipe.name == "novograd":
+        return Novograd(groups, recipe.lr, recipe.betas, recipe.eps, recipe.weight_decay)
+    if not torch.cuda.is_available():
+        raise ConfigError("optimizer.name=adamw8bit needs an NVIDIA GPU: take adamw")
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise MissingExtra(
+            "optimizer.name=adamw8bit needs an extra: pip install 'auricle[bnb]'"
+        ) from None
+    made: torch.optim.Optimizer = AdamW8bit(
+        groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps
     )
+    return made
 
 
 def learning_rate(schedule: ScheduleRecipe, peak: float, step: int, total: int | None) -> float:

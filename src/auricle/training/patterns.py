@@ -32,8 +32,8 @@ def matching(
 ) -> tuple[str, ...]:
     """The names that any of `patterns` means, in their own order.
 
-    In a pattern `*` is any text. Without one it is a name, and means all below it too: of the names
-    that begin so, or where none does, of those in which it stands anywhere between dots.
+    A pattern means what it names and all below that. In it `*` is any text; without one it stands
+    at the beginning of names, or where it does not, anywhere in them between dots.
 
     Args:
         patterns: What a recipe says.
@@ -95,13 +95,11 @@ def spellings_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def _meant(pattern: str, spellings: Mapping[str, Sequence[str]]) -> set[str]:
-    if "*" in pattern:
-        text = re.compile(".*".join(map(re.escape, pattern.split("*"))))
-        return {name for name, known in spellings.items() if any(map(text.fullmatch, known))}
-    for first in ("", r"(?:.*\.)?"):
-        text = re.compile(rf"{first}{re.escape(pattern)}(?:\..*)?")
+    glob = ".*".join(map(re.escape, pattern.split("*")))
+    for before in ("", r"(?:.*\.)?"):
+        text = re.compile(rf"{before}{glob}(?:\..*)?")
         meant = {name for name, known in spellings.items() if any(map(text.fullmatch, known))}
-        if meant:
+        if meant or "*" in pattern:
             return meant
     return set()
 

@@ -115,19 +115,23 @@ def unsharded(network: nn.Module) -> Iterator[None]:
         root.reshard()
 
 
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """The whole model on the CPU, not copied if it lies there; nothing on ranks but the first."""
+def weights(model: nn.Module, *, moving: bool = False) -> dict[str, Tensor]:
+    """The whole model on the CPU, not copied if it lies there; nothing on ranks but the first.
+
+    With `moving` without what is frozen.
+    """
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-    found: dict[str, Any] = get_model_state_dict(model, options=_whole())
+    options = _whole(ignore_frozen_params=moving)
+    found: dict[str, Any] = get_model_state_dict(model, options=options)
     return found
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, moving: bool = False) -> None:
     """The inverse of `weights`, with all of them on every rank."""
     from torch.distributed.checkpoint.state_dict import set_model_state_dict
 
-    set_model_state_dict(model, dict(tensors), options=_whole())
+    set_model_state_dict(model, dict(tensors), options=_whole(strict=not moving))
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def load_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, A
         set_optimizer_state_dict(model, optimizer.optimizer, dict(state), options=_whole())
 
 
-def _whole() -> Any:
+def _whole(**more: Any) -> Any:
     from torch.distributed.checkpoint.state_dict import StateDictOptions
 
-    return StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return StateDictOptions(full_state_dict=True, cpu_offload=True, **more)

@@ -7,6 +7,9 @@
     checkpoints/    step-00001000/: weights, optimiser, averages, place in the data; the last two
     best/           step-00001000-wer-0.0512/: the best by WER, in Auricle's format
     model/          the best of them: what `auricle.load(run_folder)` loads
+    adapter/        of a training of adapters, that of the best model, in PEFT's layout
+    heard/          before.jsonl, best.jsonl: what was heard in the held-out speech
+    report.md       what a fine-tuning has changed
     nan/            step-00001000/batch-0/: what made a loss no number
 
 What is written appears whole or not at all. One process at a time holds the folder; of a training
@@ -34,6 +37,8 @@ from torch import Tensor
 
 from auricle import __version__, checkpoints
 from auricle.checkpoints import Checkpoint
+from auricle.checkpoints.adapters import CONFIG as ADAPTER_MARKER
+from auricle.checkpoints.adapters import RUN_ADAPTER, Adapter, save_adapter
 from auricle.checkpoints.storage import RUN_MODEL
 from auricle.checkpoints.writing import MARKER, folder_beside, write_json, write_safetensors
 from auricle.errors import ConfigError, MissingExtra
@@ -54,6 +59,7 @@ VERSIONS = "versions.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
+HEARD = "heard"
 KEPT_SAVES = 2  # the newest could be damaged
 # What may differ when a run goes on: how long, how often, and where it is told.
 MAY_CHANGE = (
@@ -68,7 +74,7 @@ MAY_CHANGE = (
     "log",
 )
 _BEST = re.compile(r"step-(\d{8,})-wer-(\d+\.\d{4}|inf)")
-_PACKAGES = ("torch", "accelerate", "numpy", "safetensors", "sentencepiece", "av")
+_PACKAGES = ("torch", "accelerate", "peft", "numpy", "safetensors", "sentencepiece", "av")
 
 
 @dataclass(frozen=True)
@@ -174,11 +180,13 @@ class RunFolder:
         self._forget_metrics(after=step)
         return found
 
-    def keep_best(self, step: int, wer: float, checkpoint: Checkpoint) -> bool:
+    def keep_best(
+        self, step: int, wer: float, checkpoint: Checkpoint, adapter: Adapter | None = None
+    ) -> bool:
         """Keep a model if it is among the recipe's `keep_best`; whether it is the best of all.
 
         WERs are compared to four digits, and of equal ones the newest is the better. `model/` is
-        the best at any time.
+        the best at any time, and `adapter/` its adapter, if it has one.
         """
         wer = float("inf") if math.isnan(wer) else round(wer, 4)
         path = self.path / BEST / f"{step_name(step)}-wer-{wer:.4f}"
@@ -186,7 +194,7 @@ class RunFolder:
         ranked = sorted([*kept, Best(step, wer, path)], key=_rank)
         chosen = {best.path for best in ranked[: self._keep]}
         if path in chosen:
-            checkpoints.save(checkpoint, path)
+            _write(checkpoint, adapter, path)
         for best in self.best():
             if best.path not in chosen:
                 remove(best.path)
@@ -201,11 +209,19 @@ class RunFolder:
         found = [(m, path) for path in paths if (m := _BEST.fullmatch(path.name))]
         return sorted((Best(int(m[1]), float(m[2]), path) for m, path in found), key=_rank)
 
-    def write_model(self, checkpoint: Checkpoint) -> Path:
+    def write_model(self, checkpoint: Checkpoint, adapter: Adapter | None = None) -> Path:
         """Make `model/` this one: the last of a run without validation, or a mean of the best."""
         path = self.path / RUN_MODEL
         checkpoints.save(checkpoint, path)
+        if adapter is not None:
+            _write_adapter(checkpoint, adapter, self.path / RUN_ADAPTER)
         return path
+
+    def write_heard(self, name: str, heard: Sequence[Mapping[str, object]]) -> None:
+        """Keep what was heard, a row for each clip, under `name`."""
+        rows = (json.dumps(dict(row), ensure_ascii=False) + "\n" for row in heard)
+        (self.path / HEARD).mkdir(exist_ok=True)
+        write_atomic(self.path / HEARD / f"{name}.jsonl", "".join(rows))
 
     def plots(self) -> list[Path]:
         """Draw `plots/*.png` from the metrics."""
@@ -233,12 +249,9 @@ class RunFolder:
             write_atomic(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
     def _link_model(self, path: Path) -> None:
-        with folder_beside(self.path / RUN_MODEL) as fresh:
-            for file in path.iterdir():
-                try:
-                    (fresh / file.name).hardlink_to(file)
-                except OSError:  # a disk without links
-                    shutil.copy2(file, fresh / file.name)
+        _link(path, self.path / RUN_MODEL, MARKER)
+        if (path / RUN_ADAPTER).is_dir():
+            _link(path / RUN_ADAPTER, self.path / RUN_ADAPTER, ADAPTER_MARKER)
 
     def _tidy(self) -> None:
         """Remove what a kill has left half done, and finish a change of `model/`."""
@@ -248,11 +261,37 @@ class RunFolder:
                     shutil.rmtree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)
-        model = self.path / RUN_MODEL / MARKER
         for best in self.best()[:1]:
-            made = (best.path / MARKER).stat().st_mtime
-            if not model.exists() or model.stat().st_mtime < made:
+            pairs = [(best.path / MARKER, self.path / RUN_MODEL / MARKER)]
+            adapter = best.path / RUN_ADAPTER / ADAPTER_MARKER
+            if adapter.exists():
+                pairs += [(adapter, self.path / RUN_ADAPTER / ADAPTER_MARKER)]
+            if any(not to.exists() or to.stat().st_mtime < of.stat().st_mtime for of, to in pairs):
                 self._link_model(best.path)
+
+
+def _write(checkpoint: Checkpoint, adapter: Adapter | None, path: Path) -> None:
+    """A model's folder, its adapter in it; whole or not at all."""
+    with folder_beside(path) as fresh:
+        checkpoints.save(checkpoint, fresh)
+        if adapter is not None:
+            _write_adapter(checkpoint, adapter, fresh / RUN_ADAPTER)
+
+
+def _write_adapter(checkpoint: Checkpoint, adapter: Adapter, path: Path) -> None:
+    save_adapter(adapter, path, checkpoint.config, blank=checkpoint.tokenizer.spec.get("blank"))
+
+
+def _link(path: Path, to: Path, marker: str) -> None:
+    """Make `to` a folder of the same files as `path`."""
+    with folder_beside(to, marker=marker) as fresh:
+        for file in path.iterdir():
+            if file.is_dir():
+                continue
+            try:
+                (fresh / file.name).hardlink_to(file)
+            except OSError:  # a disk without links
+                shutil.copy2(file, fresh / file.name)
 
 
 def last_state(path: Path) -> tuple[int, TrainState] | None:
@@ -267,7 +306,7 @@ def holds_run(path: Path) -> bool:
 
 def _in_the_way(path: Path) -> str | None:
     """Something that a run would write over or be mistaken for."""
-    for name in (METRICS, CHECKPOINTS, BEST, RUN_MODEL, "plots", "nan", MARKER):
+    for name in (METRICS, CHECKPOINTS, BEST, RUN_MODEL, RUN_ADAPTER, HEARD, "plots", "nan", MARKER):
         if (path / name).exists():
             return name
     return None

@@ -19,14 +19,16 @@ from auricle.models.asr import ASR, ModelConfig
 from auricle.models.conformer import ConformerEncoder
 from auricle.tokenizers import Tokenizer
 from auricle.training import tokenizing
+from auricle.training.adapting import adapt, own_memory
 from auricle.training.alignment import ModelFacts
 from auricle.training.architecture import model_config
 from auricle.training.checking import check, sifted
 from auricle.training.progress import Progress
 from auricle.training.recipe import DataRecipe, ModelRecipe, Recipe
+from auricle.training.recomputing import recompute_layers
 from auricle.training.run import RunFolder
 from auricle.training.sources import Source, texts
-from auricle.training.vocabulary import with_tokenizer
+from auricle.training.vocabulary import remade, with_tokenizer
 
 
 def tokenizer_of(recipe: Recipe, learnt: Sequence[Source], run: RunFolder) -> Tokenizer:
@@ -97,25 +99,43 @@ def fresh(config: ModelConfig, tokenizer: Tokenizer, recipe: Recipe) -> Checkpoi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         model = ASR(config)
-        _let_through(model)
+        _initialise(model)
     return Checkpoint(config, tokenizer, model.state_dict(), recipe.name)
 
 
-def _let_through(model: ASR) -> None:
-    """He's numbers for the subsampling's convolutions, so that layer 1 hears something.
+def _initialise(model: ASR) -> None:
+    """Other first numbers than PyTorch's, where they matter.
 
-    With PyTorch's, which NeMo takes too, what depends on the sound comes out of `dw_striding` at a
-    sixth of what does not (noise, RMS), and a small model first learns to hear, for hundreds of
-    steps.
+    Citrinet and its kin have Xavier's, as in NeMo: Novograd's steps are as large as the weights. A
+    FastConformer's subsampling has He's, so that layer 1 hears something: with PyTorch's, which
+    NeMo takes, what depends on the sound comes out of `dw_striding` at a sixth of what does not
+    (noise, RMS), and a small model first learns to hear, for hundreds of steps.
     """
     if isinstance(model.encoder, ConformerEncoder):
         for module in model.encoder.pre_encode.modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
+    else:
+        for module in model.modules():
+            if isinstance(module, nn.Conv1d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
 
 
-def trainable(checkpoint: Checkpoint) -> ASR:
-    """The networks in training mode, with memory of their own: a mapped file stays as it is."""
-    own = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
-    return build(replace(checkpoint, tensors=own)).train()
+def trainable(recipe: Recipe, start: Checkpoint, progress: Progress) -> tuple[ASR, str | None]:
+    """The networks in training mode, as the recipe wants them.
+
+    What moves has memory of its own: a mapped file stays as it is.
+
+    Returns:
+        Beside them the fingerprint of `start`, where some of it does not move.
+    """
+    model = build(start).train()
+    if recipe.adapt is not None:
+        new = () if recipe.tokenizer is None else remade(start.tensors)
+        progress.said(adapt(model, recipe.adapt, remade=new, seed=recipe.train.seed))
+    own_memory(model)
+    if recipe.train.gradient_checkpointing:
+        recompute_layers(model)
+    whole = all(parameter.requires_grad for parameter in model.parameters())
+    return model, None if whole else start.fingerprint()

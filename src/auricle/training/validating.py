@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -25,16 +26,26 @@ from auricle.training.objective import Objective
 _KEPT_SECONDS = 3600.0
 
 
+class Heard(TypedDict):
+    """A clip, what was said in it, and what the default head heard."""
+
+    name: str
+    reference: str
+    hypothesis: str
+
+
 @dataclass(frozen=True)
 class Validation:
     """What a validation found; `errors` are words as the recipe writes them, for every head.
 
     Texts are compared as they stand: a model that learns capitals and marks is judged with them.
+    `heard` are this rank's clips.
     """
 
     loss: float
     errors: Mapping[str, Errors]
     utterances: int
+    heard: tuple[Heard, ...] = ()
 
     def values(self, default_head: str) -> dict[str, float]:
         """For the log: `wer` is that of the default head; a hybrid's others have their own."""
@@ -65,6 +76,7 @@ def validate(
     model = objective.eval().model
     errors = dict.fromkeys(model.heads, Errors())
     loss, count = 0.0, 0
+    heard: list[Heard] = []
     for batch in batches:
         if not batch.items:
             continue
@@ -77,7 +89,9 @@ def validate(
             texts = decode(model, head, encodings, steps, tokenizer)
             for item, text in zip(batch.items, texts, strict=True):
                 errors[head] += word_errors(item.text, text, normalise=str)
-    return Validation(loss / max(count, 1), errors, count)
+                if head == model.config.default_head:
+                    heard.append(Heard(name=item.name, reference=item.text, hypothesis=text))
+    return Validation(loss / max(count, 1), errors, count, tuple(heard))
 
 
 def decode(
