@@ -73,7 +73,18 @@ def word_errors(
     Where several alignments have as few, that with the most words right is taken. Both texts go
     through `normalise` and are cut at spaces: for scripts without spaces it must put them in.
     """
-    said, heard = normalise(reference).split(), normalise(hypothesis).split()
+    return _errors(normalise(reference).split(), normalise(hypothesis).split())
+
+
+def character_errors(
+    reference: str, hypothesis: str, *, normalise: Callable[[str], str] = plain
+) -> Errors:
+    """As `word_errors`, character by character, spaces too: `words` then counts characters."""
+    said, heard = list(normalise(reference)), list(normalise(hypothesis))
+    return _errors(said, heard)
+
+
+def _errors(said: Sequence[str], heard: Sequence[str]) -> Errors:
     cost = _distance(*_numbered(said, heard))
     edits, substitutions = divmod(cost, _ERROR)
     # Deletions and insertions together are the other edits; they differ by the lengths.

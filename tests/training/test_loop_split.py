@@ -18,8 +18,8 @@ from auricle.errors import ConfigError
 from auricle.training import plots, ranks
 from auricle.training.loop import train
 from auricle.training.reading import to_yaml
-from auricle.training.recipe import Recipe
-from tests.training.tiny import SMALLER, differing, metrics, saved, state, tiny
+from auricle.training.recipe import AdaptRecipe, LoraRecipe, Recipe
+from tests.training.tiny import SMALLER, differing, metrics, saved, state, tiny, tuned
 from tests.training.together import train_together
 
 HEADS = ["[ctc]", "[rnnt]", "[tdt]", "[ctc, rnnt]", "[ctc, tdt]"]
@@ -39,6 +39,11 @@ GRADIENT = (
 )
 BATCH_NORM = "model.encoder.conv_norm_type=batch_norm"
 FROZEN = "train.freeze_batch_norm=true"
+ADAPTED = {  # what of a model moves, with a BatchNorm that is frozen by default
+    "lora": AdaptRecipe(lora=LoraRecipe(targets=("self_attn", "*.feed_forward*", "ctc"), rank=2)),
+    "partly": AdaptRecipe(freeze=("encoder",), unfreeze=("norm", "*.linear_q"), lr={"ctc": 0.5}),
+    "twice": None,  # all of it, the layers computed twice
+}
 PARTS = {  # of the 8 clips of a step: how many batches
     "one": ("data.max_batch=8", "train.accumulate=1"),
     "two": ("data.max_batch=4", "train.accumulate=2"),
@@ -83,6 +88,11 @@ def cases(folder: Path) -> list[tuple[str, Recipe, Path]]:
         for name, changes in {"frozen": (BATCH_NORM, FROZEN), "live": (BATCH_NORM,)}.items():
             recipe = tiny(folder, *GRADIENT, *changes, *sizes)
             found.append((part, recipe, folder / f"{name}-{part}"))
+        for name, adapt in ADAPTED.items():
+            changes = (*GRADIENT, BATCH_NORM, *sizes)
+            recipe = tuned(folder, *changes, heads="[ctc, rnnt]", adapt=adapt)
+            again = replace(recipe.train, gradient_checkpointing=adapt is None)
+            found.append((part, replace(recipe, train=again), folder / f"{name}-{part}"))
     return found
 
 
@@ -100,11 +110,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", [*(f"{h}-{r}" for h in HEADS for r in REDUCTIONS), "frozen"])
+@pytest.mark.parametrize(
+    "case", [*(f"{h}-{r}" for h in HEADS for r in REDUCTIONS), "frozen", *ADAPTED]
+)
 def test_gradients_are_those_of_one_batch(runs: Path, case: str) -> None:
     right = gradient(runs / f"{case}-one")
     for part in ("two", "four", "ranks"):
         assert (gradient(runs / f"{case}-{part}") - right).norm() < 1e-5 * right.norm()
+
+
+@pytest.mark.parametrize("case", ADAPTED)
+def test_weights_after_steps_are_those_of_one_process(runs: Path, case: str) -> None:
+    one, two = (state(runs / f"{case}-{part}", 2)["weights"] for part in ("one", "ranks"))
+    begun = state(runs / f"{case}-one", 1)["weights"]
+    assert any(not torch.equal(one[name], begun[name]) for name in one)
+    for name, right in one.items():
+        assert (two[name] - right).double().norm() <= 1e-5 * right.double().norm() + 1e-9, name
 
 
 def test_but_with_live_batch_norm_they_are_not(runs: Path) -> None:
@@ -157,7 +178,8 @@ def test_torchrun_that_is_stopped_goes_on(runs: Path, tmp_path: Path) -> None:
 def test_shards_learn_what_one_process_does_and_go_on(runs: Path, tmp_path: Path) -> None:
     whole = tiny(runs, *LONGER, "train.average=true", heads="[ctc, rnnt]")
     novograd = ("optimizer={name: novograd, lr: 0.01}", BATCH_NORM, "model.encoder.n_layers=2")
-    others = tiny(runs, *LONGER, *novograd)
+    odd = "data.max_batch=3"  # three batches of held-out speech, of which one rank has two
+    others = tiny(runs, *LONGER, *novograd, odd)
     plan = []
     for name, recipe in {"adamw": whole, "novograd": others}.items():
         half = replace(recipe, train=replace(recipe.train, steps=2))

@@ -25,7 +25,7 @@ def train_together(runs: Sequence[tuple[Recipe, Path]], *, fsdp: bool = False) -
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(120)
+        process.join(300)
         process.kill()
     assert [process.exitcode for process in ranks] == [0, 0]
 

@@ -73,9 +73,19 @@ def train(
         typer.echo(to_yaml(resolved), nl=False)
         return 0
     if check:
-        return _check(resolved) if _rank() == 0 else 0
-    folder = output or _folder(resolved.name, resume=resume)
-    return _train(resolved, folder, resume=resume, quiet=quiet or _rank() > 0)
+        return check_data(resolved)
+    return carry_out(resolved, output, resume=resume, quiet=quiet)
+
+
+def carry_out(recipe: Recipe, output: Path | None, *, resume: bool, quiet: bool) -> int:
+    """Train, in `output` or a folder for the recipe's name, and say what came out."""
+    folder = output or _folder(recipe.name, resume=resume)
+    return _train(recipe, folder, resume=resume, quiet=quiet or _rank() > 0)
+
+
+def check_data(recipe: Recipe) -> int:
+    """Look at a recipe's data, once for all processes."""
+    return _check(recipe) if _rank() == 0 else 0
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool, quiet: bool) -> int:
@@ -95,7 +105,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, quiet: bool) -> int:
             if _rank() == 0:  # all ranks have it
                 say_error(str(error))
             return EXIT_PARTIAL
-        return _end(result, watch) if _rank() == 0 else _code(result)
+        return _end(result, watch, recipe) if _rank() == 0 else _code(result)
 
 
 def _leave_cores_to(workers: int) -> None:
@@ -106,7 +116,7 @@ def _leave_cores_to(workers: int) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() - workers))
 
 
-def _end(result: TrainResult, watch: Watch) -> int:
+def _end(result: TrainResult, watch: Watch, recipe: Recipe) -> int:
     """Say what came out, and what to do with it; stdout gets the folder."""
     folder = shlex.quote(str(result.folder))
     if result.ending in ("interrupted", "terminated"):
@@ -115,6 +125,8 @@ def _end(result: TrainResult, watch: Watch) -> int:
             f"go on with the same command and -o {folder} --resume"
         )
         return _code(result)
+    if recipe.init_from is not None:
+        _report(result.folder, recipe, watch)
     why = {"early": ", as the WER falls no more", "minutes": ", as its time is over"}
     wer = "" if result.wer is None else f": WER {100 * result.wer:.2f} %"
     watch.said(
@@ -123,6 +135,17 @@ def _end(result: TrainResult, watch: Watch) -> int:
     )
     typer.echo(result.folder)
     return 0
+
+
+def _report(folder: Path, recipe: Recipe, watch: Watch) -> None:
+    """Say what a fine-tuning has changed."""
+    from auricle.training.report import REPORT, report
+
+    made = report(folder, recipe.name, recipe.init_from)
+    if made is not None:
+        for line in made.lines():
+            watch.said(line)
+        watch.said(f"the report is in {folder / REPORT}")
 
 
 def _code(result: TrainResult) -> int:

@@ -73,6 +73,13 @@ class Plan:
         """Batches of all ranks in an epoch; they differ a little."""
         return sum(1 for _ in self._epoch(epoch))
 
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest item; what the recipe allows, where sources are streamed."""
+        if any(source.size is None for source in self._sources):
+            return self._data.max_seconds
+        return max(item.duration for source in self._sources for item in source.items())
+
     def _planned(self, start: Position) -> Iterator[PlannedBatch]:
         """The batches of all ranks."""
         for epoch in itertools.count(start.epoch):

@@ -28,6 +28,7 @@ from auricle.training import loading, ranks
 from auricle.training.adapting import Trained, rates, trained
 from auricle.training.averaging import Ema, average
 from auricle.training.batching import Plan, sorted_batches
+from auricle.training.estimate import clip_of, estimate
 from auricle.training.items import Batch, Position
 from auricle.training.loading import Loading
 from auricle.training.objective import Objective
@@ -35,6 +36,7 @@ from auricle.training.optimizing import build_optimizer, learning_rate
 from auricle.training.progress import Progress, Silent
 from auricle.training.reading import to_yaml
 from auricle.training.recipe import Recipe
+from auricle.training.report import report, write_report
 from auricle.training.run import RunFolder, last_state
 from auricle.training.saving import TrainState
 from auricle.training.signals import caught
@@ -150,12 +152,16 @@ def train(
                 _restore(training, folder)
             if run is not None:
                 run.write_start({"seed": recipe.train.seed, "processes": accelerator.num_processes})
+            if recipe.init_from is not None:
+                _tell_memory(training)
             told.started(training.total, recipe.train.minutes, training.at.step)
             if recipe.init_from is not None and training.at.step == 0:
                 _judge_before(training)
             ending = _run(training)
             if recipe.train.average and ending not in _SIGNALS.values():
                 _average_best(training)
+            if run is not None and (made := report(folder, recipe.name, recipe.init_from)):
+                write_report(folder, made)
         finally:
             training.trackers.close()
         accelerator.wait_for_everyone()  # a rank that ends takes the others' connection with it
@@ -413,6 +419,23 @@ def _validate(training: _Training) -> None:
             run.write_heard("best", training.heard)
     at.stale = 0 if at.best is None or wer < at.best else at.stale + 1
     at.best = wer if at.best is None else min(wer, at.best)
+
+
+def _tell_memory(training: _Training) -> None:
+    """Say beforehand what the training will take."""
+    accelerator, recipe = training.accelerator, training.recipe
+    if not accelerator.is_main_process or accelerator.is_fsdp2:  # whose pieces are not the whole
+        return
+    config = training.start.config
+    found = estimate(
+        training.objective,
+        clip_of(config, accelerator.device),
+        recipe,
+        longest=training.plan.longest,
+        workspace=recipe.loss.joint_memory_mb << 20 if config.transducer else 0,
+        autocast=accelerator.autocast(),
+    )
+    training.progress.said(found.text(recipe.optimizer.name))
 
 
 def _judge_before(training: _Training) -> None:

@@ -8,6 +8,7 @@ anything else takes the place of what was there. What contradicts itself `consis
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from typing import Any
 import yaml
 
 from auricle.errors import ConfigError
+from auricle.training.automodel import changed, is_automodel, translate
 from auricle.training.consistency import check_recipe
 from auricle.training.recipe import Recipe
 from auricle.training.schema import validated
@@ -29,6 +31,8 @@ MAX_CHAIN = 8
 SUFFIXES = (".yaml", ".yml")
 
 Values = dict[str, Any]
+
+log = logging.getLogger("auricle")
 
 # What other toolkits call a key, where the names are too different to be near.
 TERMS = {
@@ -106,21 +110,27 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
     Relative paths start from the folder of the file that says them; those of packaged recipes and
     of overrides from the working folder. The recipe's name is that of its file unless it says one.
+    A file of NeMo AutoModel's is translated; what has no meaning here is named in warnings.
 
     Args:
         name_or_path: A packaged recipe's name, or a file; `./x` is always a file.
         overrides: `key=value` each, the value in YAML: `optimizer.lr=0.01`,
             `data.train.0.manifest=a.jsonl`, `model.heads=[ctc, rnnt]`, `augment.spec=null`. The
-            number behind the last entry of a list adds one.
+            number behind the last entry of a list adds one. With `--` before it, as AutoModel has
+            them, an override is in the keys of its file, whoever's they are.
 
     Raises:
         ConfigError: No such recipe, no YAML, a key that is unknown or a value that does not fit it,
             or a recipe that contradicts itself. One line, with the file and the key.
     """
     found = _find(str(name_or_path), Path.cwd())
-    values = {"name": found.name, **_extended(found, ())}
+    values = _translated(found, [text[2:] for text in overrides if text.startswith("--")])
+    if values is None:
+        values = {"name": found.name, **_extended(found, ())}
+        overrides = [text.removeprefix("--") for text in overrides]
     for text in overrides:
-        _override(values, text, found.where)
+        if not text.startswith("--"):
+            _override(values, text, found.where)
     if values.get("init_from") is not None:
         values.setdefault("tokenizer", None)  # the model brings its own
     try:
@@ -135,6 +145,21 @@ def to_yaml(recipe: Recipe) -> str:
     """All of a recipe as YAML, which reads back as an equal one."""
     values = _plain(asdict(recipe))
     return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _translated(found: _Found, changes: Sequence[str]) -> Values | None:
+    """What a recipe of AutoModel's says, in our keys; None where it is none of its."""
+    written = _read(found)
+    if not is_automodel(written):
+        return None
+    try:
+        translation = translate(changed(written, changes), found.name)
+    except ConfigError as error:
+        raise ConfigError(f"{found.where}: {error}") from None
+    for note in translation.notes:
+        log.warning("%s: %s", found.where, note)
+    values: Values = _with_paths(translation.recipe, Path.cwd())
+    return values
 
 
 def _packaged() -> Traversable:

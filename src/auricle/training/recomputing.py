@@ -5,6 +5,7 @@ The second pass has the first one's dropout, and does not count for the statisti
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -26,6 +27,16 @@ def recompute_layers(model: ASR) -> None:
         setattr(layer, "forward", _twice(layer, layer.forward))  # noqa: B010
 
 
+def is_recomputed(layer: nn.Module) -> bool:
+    """Whether `recompute_layers` has changed it."""
+    return "forward" in vars(layer)
+
+
+def once(layer: Any, *args: Any) -> Any:
+    """What a layer that `recompute_layers` has changed would be without that."""
+    return layer.forward.__wrapped__(*args)
+
+
 @contextmanager
 def uncounted(module: nn.Module) -> Iterator[None]:
     """Leave the statistics of each BatchNorm as they are, whatever it hears meanwhile."""
@@ -45,6 +56,7 @@ def _twice(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), uncounted(layer)
 
+    @functools.wraps(forward)
     def run(*args: Any) -> Any:
         if not (layer.training and torch.is_grad_enabled()):
             return forward(*args)

@@ -1,0 +1,95 @@
+"""`auricle finetune`: a model that is there is trained on; the loop is that of `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auricle.cli import training
+from auricle.cli.options import Quiet
+from auricle.errors import ConfigError
+
+
+def finetune(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RECIPE [KEY=VALUE]...",
+            help="A YAML file, Auricle's or NeMo AutoModel's, or a packaged recipe's name, and "
+            "changes to it: train.steps=500, or as AutoModel writes them, --optimizer.lr 1e-4.",
+        ),
+    ] = None,
+    *,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="The recipe, as AutoModel is given it.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The run folder; else runs/NAME, numbered if that is taken."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last save, or begin if there is none.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look at the data, and tell what is wrong there.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only print the recipe, every key with its value.")
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Fine-tune a model: all of it, a part, or adapters (LoRA) beside it.
+
+    The recipe names the model in init_from. At the end WER and CER before and after are told, and
+    the clips that are still worst. On N GPUs: torchrun --nproc-per-node N -m auricle finetune ...
+    """
+    recipe, changes = _parted(words or [], config)
+    from auricle.cli.reporting import warnings_to
+    from auricle.cli.watching import Watch
+    from auricle.training.reading import load_recipe, to_yaml
+
+    with Watch(quiet=quiet) as watch, warnings_to(watch, quiet=quiet):
+        resolved = load_recipe(recipe, _spelled(changes))
+    if resolved.init_from is None:
+        raise ConfigError(
+            f"{recipe} names no model to begin from; add init_from=MODEL, or begin from nothing by "
+            "auricle train"
+        )
+    if show:
+        typer.echo(to_yaml(resolved), nl=False)
+        return 0
+    if check:
+        return training.check_data(resolved)
+    return training.carry_out(resolved, output, resume=resume, quiet=quiet)
+
+
+def _parted(words: Sequence[str], config: Path | None) -> tuple[str, Sequence[str]]:
+    """The recipe, and what shall be changed in it."""
+    if config is not None:
+        return str(config), words
+    if not words or words[0].startswith("-"):
+        raise ConfigError("give a recipe: auricle finetune RECIPE.yaml [KEY=VALUE ...]")
+    return words[0], words[1:]
+
+
+def _spelled(words: Sequence[str]) -> list[str]:
+    """Changes as `load_recipe` takes them; those with dashes may have their value behind them."""
+    from auricle.training.automodel import overrides
+
+    theirs: list[str] = []
+    ours: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            ours.append(word)
+            continue
+        theirs.append(word)
+        if "=" not in word and rest and not rest[0].startswith("--") and "=" not in rest[0]:
+            theirs.append(rest.pop(0))
+    return [*(f"--{change}" for change in overrides(theirs)), *ours]

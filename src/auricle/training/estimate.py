@@ -1,0 +1,210 @@
+"""What a training will take of the memory, found out beforehand on two short clips.
+
+It is an estimate: what is kept for the backward pass is measured, and taken to grow with the length
+of a clip and, for attention, with its square. What the allocator loses and libraries take besides
+is not in it; a quarter of what is free is left for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from auricle.models.asr import ModelConfig
+from auricle.training.recipe import OptimizerRecipe, Recipe
+from auricle.training.recomputing import is_recomputed, once, uncounted
+
+PROBES = (2.0, 6.0)  # seconds
+TOKENS = 4  # in a second of speech
+LEFT_ASIDE = 0.25
+_STATE = {"adamw": 8.0, "adamw8bit": 2.0, "novograd": 4.0, "sgd": 0.0}  # bytes a parameter
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes, but for `parameters` and `trained`, which are counted.
+
+    `growth` are the bytes kept of a clip by its seconds and by their square.
+    """
+
+    parameters: int
+    trained: int
+    weights: int
+    movement: int  # gradients, the optimiser's state, averages
+    growth: tuple[float, float]
+    longest: float  # seconds of a clip
+    batch_seconds: float
+    workspace: int
+    free: int | None
+
+    def kept(self, batch_seconds: float) -> float:
+        """Of a batch of clips of the longest kind."""
+        linear, square = self.growth
+        return batch_seconds * (linear + square * self.longest)
+
+    @property
+    def budget(self) -> int | None:
+        """The `batch_seconds` that fit; 0 where not even one clip does."""
+        if self.free is None:
+            return None
+        room = (1 - LEFT_ASIDE) * self.free - self.movement - self.workspace
+        seconds = room / self.kept(1.0)
+        return int(seconds) if seconds >= self.longest else 0
+
+    def text(self, optimizer: str) -> str:
+        """For people, in a line."""
+        largest = self.kept(self.batch_seconds) + self.workspace
+        said = (
+            f"memory, an estimate by two short clips: {_count(self.parameters)} parameters "
+            f"({_size(self.weights)}), of which {_count(self.trained)} move "
+            f"({100 * self.trained / self.parameters:.3g} %); their gradients and {optimizer} "
+            f"{_size(self.movement)}; activations of a batch of {self.batch_seconds:g} s in clips "
+            f"of {self.longest:.3g} s {_size(largest)}"
+        )
+        if self.free is None or self.budget is None:
+            return said
+        fits = self.budget >= self.batch_seconds
+        if not self.budget:
+            end = "and not even one such clip may fit: lower data.max_seconds"
+        else:
+            end = f"data.batch_seconds up to about {self.budget} should fit"
+        return f"{said}; {_size(self.free)} are free: {'' if fits else 'TOO LITTLE, '}{end}"
+
+
+def estimate(
+    objective: nn.Module,
+    inputs: Callable[[float], tuple[Any, ...]],
+    recipe: Recipe,
+    *,
+    longest: float,
+    workspace: int = 0,
+    autocast: AbstractContextManager[Any],
+) -> Estimate:
+    """What a training of `objective` takes.
+
+    Args:
+        objective: Gives losses, as in training; neither it nor the random numbers are changed.
+        inputs: Its arguments for a clip of so many seconds.
+        recipe: The training's.
+        longest: Seconds of the longest clip.
+        workspace: Bytes that a loss takes for a while, whatever the batch.
+        autocast: The context in which it computes.
+    """
+    parameters = list(objective.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    device = parameters[0].device
+    objective.train()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), uncounted(objective), autocast:
+        first, second = (_kept_bytes(objective, inputs(seconds)) for seconds in PROBES)
+    one, other = PROBES
+    square = max(0.0, (second / other - first / one) / (other - one))
+    each = 4.0 + _state(recipe.optimizer) + (4.0 if recipe.train.ema else 0.0)
+    return Estimate(
+        parameters=sum(p.numel() for p in parameters),
+        trained=trained,
+        weights=sum(p.numel() * p.element_size() for p in parameters),
+        movement=int(trained * each),
+        growth=(first / one - square * one, square),
+        longest=longest,
+        batch_seconds=min(recipe.data.batch_seconds, longest * recipe.data.max_batch),
+        workspace=workspace,
+        free=free_bytes(device),
+    )
+
+
+def clip_of(config: ModelConfig, device: torch.device) -> Callable[[float], tuple[Any, ...]]:
+    """What `Objective` takes, for one clip of noise of so many seconds."""
+
+    def inputs(seconds: float) -> tuple[Tensor | None, ...]:
+        features = config.features
+        frames = int(seconds * features.sample_rate) // features.hop_length
+        tokens = max(1, int(seconds * TOKENS))
+        return (
+            torch.randn(1, features.n_mels * features.frame_splicing, frames, device=device),
+            torch.tensor([frames], device=device),
+            torch.randint(config.vocab_size, (1, tokens), device=device),
+            torch.tensor([tokens], device=device),
+            None if config.prompt is None else torch.zeros(1, dtype=torch.int64, device=device),
+        )
+
+    return inputs
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What a process may still take; None where nobody tells."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + unused)
+    try:
+        psutil: Any = import_module("psutil")  # comes with accelerate
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
+
+
+def _kept_bytes(objective: nn.Module, inputs: tuple[Any, ...]) -> int:
+    """What the graph of one forward pass holds besides the model's own tensors."""
+    own = {t.untyped_storage().data_ptr() for t in (*objective.parameters(), *objective.buffers())}
+    kept = _Kept(own)
+    inside = _Kept(own)  # of one of the layers that are computed twice
+    layers = [module for module in objective.modules() if is_recomputed(module)]
+
+    def note(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        for tensor in args[0] if isinstance(args[0], list) else args[:1]:
+            kept.pack(tensor)
+        if layer is layers[0]:
+            with inside.counting():
+                once(layer, *args)
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        with kept.counting():
+            objective(*inputs)["loss"]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return kept.bytes + inside.bytes
+
+
+class _Kept:
+    """Counts the memory of tensors, that of `own` storages and of what is seen again not."""
+
+    def __init__(self, own: set[int]) -> None:
+        self._own = own
+        self._seen: dict[int, int] = {}
+
+    @property
+    def bytes(self) -> int:
+        """So much."""
+        return sum(self._seen.values())
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        """Take a tensor in."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._own:
+            self._seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def counting(self) -> AbstractContextManager[Any]:
+        """A context in which all that a backward pass would need is taken in."""
+        return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor)
+
+
+def _state(optimizer: OptimizerRecipe) -> float:
+    return _STATE[optimizer.name] + (4.0 if optimizer.momentum else 0.0)
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number:,}"
