@@ -250,6 +250,21 @@ def test_check_lists_the_rows_that_cannot_be_read(run: Run, loop: FakeLoop, toy:
     assert [f"line {n}" in line for n, line in zip((3, 6), out.splitlines(), strict=True)]
 
 
+def test_held_out_texts_are_written_as_those_to_learn_from(
+    run: Run, loop: FakeLoop, toy: Path
+) -> None:
+    manifest = next(Path("tones").glob("*.jsonl"))
+    loud = [
+        {**row, "text": row["text"].upper()}
+        for row in map(json.loads, manifest.read_text().splitlines())
+    ]
+    (manifest.parent / "loud.jsonl").write_text("".join(json.dumps(r) + "\n" for r in loud))
+    words = ("train", toy, "data.validation.0.manifest=tones/loud.jsonl", "--check")
+    code, _, err = run(*words)
+    assert code == 2 and "is upper" in err and "set data.text" in err
+    assert run(*words, "data.text=lower")[0] == 0
+
+
 def test_help_needs_no_torch() -> None:
     program = (
         "import atexit\n"

@@ -175,6 +175,9 @@ def test_validation_is_dealt_out_longest_first() -> None:
     assert durations == sorted(durations, reverse=True)
     assert len(durations) == 101
     assert sorted_batches([], DATA) == []
+    for world in (2, 3, 5):  # ranks with pieces of a model wait for each other at every batch
+        counts = [len(sorted_batches(items, DATA, rank, world)) for rank in range(world)]
+        assert len(set(counts)) == 1
 
 
 def test_batches_are_counted() -> None:

@@ -179,9 +179,11 @@ def _check(recipe: Recipe) -> int:
     from auricle.cli import EXIT_PARTIAL, say_error
     from auricle.training.alignment import ModelFacts
     from auricle.training.checking import check
+    from auricle.training.sources import check_styles
 
     learnt = _opened(recipe.data.train, recipe.data)
     held_out = _opened(recipe.data.validation, recipe.data)
+    check_styles([*learnt, *held_out], recipe.data)
     config, tokenizer = _model(recipe, learnt)
     facts = ModelFacts.of(config)
     refused = 0

@@ -196,9 +196,10 @@ def packed(items: Iterable[Item], data: DataRecipe) -> list[list[Item]]:
 def sorted_batches(
     items: Iterable[Item], data: DataRecipe, rank: int = 0, world: int = 1
 ) -> list[PlannedBatch]:
-    """One rank's share of all items, once: for validation."""
+    """One rank's share of all items, once: for validation. All ranks have as many batches."""
     _check_sizes(data)
     batches = packed(items, data)
+    batches += [[]] * (-len(batches) % world)
     return [
         PlannedBatch(tuple(batch), (0, 0, number), Position(0, number + 1))
         for number, batch in enumerate(batches)

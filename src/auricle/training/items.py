@@ -14,6 +14,8 @@ from torch import Tensor
 
 from auricle.audio import Samples
 
+_SILENCE = 160  # frames
+
 
 @runtime_checkable
 class Sound(Protocol):
@@ -81,6 +83,17 @@ class Batch:
     def seconds(self) -> float:
         """Audio in it, padding not counted."""
         return sum(item.duration for item in self.items)
+
+    def silence(self) -> Batch:
+        """One row of nothing, with no tokens, instead of no rows: the other ranks wait for it."""
+        return replace(
+            self,
+            features=torch.zeros(1, self.features.shape[1], _SILENCE),
+            frames=torch.tensor([_SILENCE]),
+            tokens=torch.zeros(1, 0, dtype=torch.int64),
+            lengths=torch.tensor([0]),
+            prompt=None if self.prompt is None else torch.zeros(1, dtype=torch.int64),
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""

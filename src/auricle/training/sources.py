@@ -67,9 +67,18 @@ def open_sources(
         AudioError: A row without duration whose sound cannot be read, where that is refused.
     """
     opened = [_opened(source, data, folder or Path()) for source in sources]
+    check_styles(opened, data)
+    return opened
+
+
+def check_styles(opened: Sequence[Source], data: DataRecipe) -> None:
+    """Refuse sources whose transcripts are written differently, if the recipe lets them stand.
+
+    Raises:
+        ConfigError: They are.
+    """
     if data.text is None:
         check_one_style({s.name: style_of(texts([s], _STYLE_ROWS)) for s in opened})
-    return opened
 
 
 def texts(sources: Iterable[Source], most: int | None = None) -> Iterator[str]:
