@@ -24,14 +24,15 @@ from auricle.training.recipe import (
     AdaptRecipe,
     LoraRecipe,
     LossRecipe,
+    ModelRecipe,
     OptimizerRecipe,
     Recipe,
     TokenizerRecipe,
 )
 from auricle.training.starting import trainable
-from tests.checkpoints.goldens import nemo
+from tests.checkpoints.goldens import GOLDEN, nemo
 from tests.training.test_loop_resume import assert_same_run
-from tests.training.tiny import SMALLER, Hearing, differing, metrics, state, tuned
+from tests.training.tiny import SMALLER, Hearing, differing, metrics, state, tiny, tuned
 
 ATTENTION = LoraRecipe(targets=("*.self_attn.*",), rank=2)
 EVERYWHERE = LoraRecipe(targets=("self_attn", "*.feed_forward*", "ctc", "joint"), rank=2)
@@ -291,3 +292,39 @@ def test_what_moves_has_memory_of_its_own(tmp_path: Path) -> None:
     for name, tensor in model.state_dict().items():
         shared = tensor.data_ptr() == start.tensors[name].data_ptr()
         assert shared == (name.startswith("encoder.") and "running" not in name)
+
+
+# Every kind of model.
+
+HF = GOLDEN / "huggingface"
+KINDS = {
+    "streaming_tdt": (nemo("streaming_tdt"), ("self_attn", "joint")),
+    "prompt_hybrid": (nemo("prompt_hybrid"), ("self_attn", "ctc", "prompt_kernel")),
+    "quartznet_char": (nemo("quartznet_char"), ("ctc",)),
+    "parakeet_ctc_hf": (HF / "parakeet_ctc_hf", ("*.q_proj", "ctc_head")),
+    "parakeet_rnnt_hf": (HF / "parakeet_rnnt_hf", ("*.o_proj", "joint.head")),
+    "parakeet_tdt_hf": (HF / "parakeet_tdt_hf", ("encoder_projector", "decoder.decoder_projector")),
+    "nemotron_streaming_hf": (HF / "nemotron_streaming_hf", ("*.relative_k_proj", "joint")),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_step_of_every_kind_of_checkpoint(tmp_path: Path, name: str) -> None:
+    """And the adapter beside its base is the model that was made."""
+    path, targets = KINDS[name]
+    recipe = tiny(tmp_path, "train.steps=1", "data.batch_seconds=3", "optimizer.lr=0.1", count=2)
+    spoken = (replace(recipe.data.train[0], language="en-US" if "prompt" in name else None),)
+    recipe = replace(
+        recipe,
+        init_from=str(path),
+        model=ModelRecipe(),
+        tokenizer=None,
+        data=replace(recipe.data, train=spoken, validation=spoken),
+        adapt=AdaptRecipe(lora=LoraRecipe(targets=targets, rank=2)),
+    )
+    train(recipe, tmp_path / "run")
+    base, made = load(path), load(tmp_path / "run")
+    adapter = load_adapter(tmp_path / "run", base.config, blank=base.tokenizer.spec.get("blank"))
+    assert differing(dict(merged(base, adapter).tensors), dict(made.tensors)) == []
+    moved = {n for n in base.tensors if not torch.equal(made.tensors[n], base.tensors[n])}
+    assert moved == {f"{layer}.weight" for layer in adapter.tensors}

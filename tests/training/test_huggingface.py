@@ -125,6 +125,15 @@ def test_a_stream_gives_the_same_in_another_order(parquet: Path) -> None:
     assert Counter(orders[0]) == Counter(item.text for item in items)
 
 
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_limit_takes_the_first_rows(parquet: Path, streaming: bool) -> None:
+    first = [item.text for item in opened(parquet, streaming=streaming).items()][:3]
+    source = opened(parquet, streaming=streaming, limit=3)
+    assert [item.text for item in source.items()] == first
+    drawn = source.order(np.random.default_rng(0), 0)
+    assert sorted(item.text for item in drawn) == sorted(first)
+
+
 def test_a_stream_is_taken_up_in_the_middle(parquet: Path) -> None:
     data = DataRecipe(batch_seconds=2.0, buckets=2)
     plans = [Plan([opened(parquet, data, streaming=True)], data, seed=3) for _ in range(2)]

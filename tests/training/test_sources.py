@@ -59,6 +59,23 @@ def test_many_manifests_plain_or_gzip_are_one_source(tmp_path: Path) -> None:
     assert opened(SourceRecipe(manifest="train_{0,1}.jsonl"), tmp_path).size == 6
 
 
+def test_a_limit_takes_the_first_rows(tmp_path: Path) -> None:
+    """Of all files together, before any row is dropped; no row behind them is looked at."""
+    manifest(tmp_path, 4, "train_0.jsonl")
+    lines = manifest(tmp_path, 4, "train_1.jsonl").read_text().splitlines()
+    lines[2] = "no row"
+    (tmp_path / "train_1.jsonl").write_text("\n".join(lines))
+    both = ("train_0.jsonl", "train_1.jsonl")
+    everything = [*clips(opened(SourceRecipe(manifest=both[0]), tmp_path))]
+    for limit in (1, 3, 4, 6):
+        source = opened(SourceRecipe(manifest=both, limit=limit), tmp_path)
+        assert clips(source) == (everything + everything)[:limit]
+    odd = SourceRecipe(manifest=both, limit=4, where={"speaker": ("odd",)})
+    assert opened(odd, tmp_path).size == 2
+    with pytest.raises(ManifestError):
+        opened(SourceRecipe(manifest=both, limit=7), tmp_path)
+
+
 def test_a_stretch_is_read_alone(tmp_path: Path) -> None:
     clip(tmp_path, "long.wav", 3.0)
     rows = [
