@@ -181,16 +181,19 @@ def test_shards_learn_what_one_process_does_and_go_on(runs: Path, tmp_path: Path
     odd = "data.max_batch=3"  # three batches of held-out speech, of which one rank has two
     others = tiny(runs, *LONGER, *novograd, odd)
     plan = []
-    for name, recipe in {"adamw": whole, "novograd": others}.items():
+    lora = tuned(runs, *LONGER, heads="[ctc, rnnt]", adapt=ADAPTED["lora"])
+    for name, recipe in {"adamw": whole, "novograd": others, "lora": lora}.items():
         half = replace(recipe, train=replace(recipe.train, steps=2))
         plan += [(recipe, tmp_path / name)]
         plan += [(half, tmp_path / f"{name}-stopped"), (recipe, tmp_path / f"{name}-stopped")]
     train_together(plan, fsdp=True)
-    for name in ("adamw", "novograd"):
+    for name in ("adamw", "novograd", "lora"):
         assert_same_state(tmp_path / f"{name}-stopped", tmp_path / name)
     *_, averaged = metrics(tmp_path / "adamw", "validation")
     assert averaged["averaged"] == 2
     assert_close(tmp_path / "adamw", runs / "longer-one", 1e-4)
+    train(replace(lora, train=replace(lora.train, accumulate=2)), tmp_path / "lora-one")
+    assert_close(tmp_path / "lora", tmp_path / "lora-one", 1e-4)
 
 
 @pytest.mark.parametrize("way", ["FSDP", "DEEPSPEED"])

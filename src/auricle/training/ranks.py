@@ -108,6 +108,7 @@ def unsharded(network: nn.Module) -> Iterator[None]:
     if root is None:
         yield
         return
+    root._get_fsdp_state()._lazy_init()  # before any step a layer would take itself for the root
     root.unshard()
     try:
         yield
