@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("folds"))
     parser.add_argument("--final", action="store_true", help="train on all speakers instead")
     parser.add_argument("overrides", nargs="*", help="key=value for the recipe")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     manifest = args.manifest.resolve()
     if args.final:
         train(manifest, (), args.out / "all", args.overrides)

@@ -26,8 +26,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("twins"))
     parser.add_argument("--only", default="", help="twins whose name holds this")
     parser.add_argument("overrides", nargs="*", help="key=value for every recipe")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     print("| twin | weights | steps | WER |\n|---|---|---|---|", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     for name in recipe_names():
         if not name.endswith("_tiny") or args.only not in name:
             continue

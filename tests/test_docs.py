@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import auricle
-from auricle import checkpoints, hub
+from auricle import checkpoints, hub, metrics
 from auricle.checkpoints.adapters import save_adapter
 from auricle.cli.app import app
 from tests.checkpoints.random_adapters import random_adapter
@@ -38,7 +38,8 @@ def blocks(page: Path, *languages: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = blocks(page, "python")
-    speech = ROOT / "examples" / "speech" / "shell.flac"
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    speech = tmp_path / "examples" / "speech" / "shell.flac"
     for name in ("meeting.mp4", "talk.flac", "call.wav", "a.wav", "b.wav"):
         shutil.copy(speech, tmp_path / name)
     shutil.copy(GOLDEN / "nemo" / "parakeet_tdt.nemo", tmp_path / "model.nemo")
@@ -61,6 +62,8 @@ def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert examples
         assert isinstance(namespace["t"], auricle.Transcript)
         assert (tmp_path / "meeting.srt").read_text().startswith("1\n")
+        said = (ROOT / "examples" / "speech" / "digits.txt").read_text(encoding="utf-8")
+        assert namespace["t"].text == metrics.plain(said)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
