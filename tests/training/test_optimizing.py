@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from auricle.errors import ConfigError
+from auricle.errors import ConfigError, MissingExtra
 from auricle.training.optimizing import Novograd, build_optimizer, learning_rate
 from auricle.training.recipe import OptimizerRecipe, ScheduleRecipe
 
@@ -221,3 +222,21 @@ def test_a_run_shorter_than_its_warmup_rises_to_its_end() -> None:
 def test_a_fall_without_an_end_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"schedule.name=cosine .* set train.steps"):
         learning_rate(ScheduleRecipe(warmup=0), 1.0, 3, None)
+
+
+def test_each_group_has_its_factor_of_the_rate() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer = build_optimizer(net, OptimizerRecipe(lr=0.1), {"0.weight": 0.5, "0.bias": 0.5})
+    found = [(g["factor"], g["lr"], g["weight_decay"] > 0) for g in optimizer.param_groups]
+    assert found == [(0.5, 0.05, True), (1.0, 0.1, True), (0.5, 0.05, False), (1.0, 0.1, False)]
+
+
+def test_eight_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = OptimizerRecipe(name="adamw8bit")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="adamw8bit needs an NVIDIA GPU: take adamw"):
+        build_optimizer(nn.Linear(2, 2), recipe)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'auricle\[bnb\]'"):
+        build_optimizer(nn.Linear(2, 2), recipe)
