@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from auricle import checkpoints, hub, transcribe
 from auricle.checkpoints import embedded, whisper
+from auricle.checkpoints.writing import RUN_MODEL
 from auricle.decoding import Greedy
 from auricle.engines import Engine, EngineOptions
 from auricle.errors import ConfigError
@@ -341,7 +342,9 @@ def locate(name: str, *, revision: str | None = None, local_only: bool = False) 
     """
     if name == EMBEDDED:
         return embedded.folder()
-    return hub.resolve(name, revision=revision, local_only=local_only)
+    path = hub.resolve(name, revision=revision, local_only=local_only)
+    of_run = path / RUN_MODEL
+    return path if whisper.folder_kind(of_run) is None else of_run
 
 
 def _default() -> str:

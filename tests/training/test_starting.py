@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from auricle.checkpoints import Checkpoint
 from auricle.errors import ManifestError
 from auricle.models.asr import ASR
 from auricle.models.conformer import ConformerEncoder
 from auricle.tokenizers import CharTokenizer
+from auricle.training.alignment import ModelFacts
 from auricle.training.architecture import model_config
 from auricle.training.progress import Silent
 from auricle.training.reading import load_recipe
@@ -62,12 +62,12 @@ def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "gone" / "clips")
     recipe = load_recipe("fastconformer_rnnt_large_tiny")
     tokenizer = CharTokenizer(tuple("abc"))
-    start = Checkpoint(model_config(recipe.model, 3), tokenizer, {}, "x")
+    facts = ModelFacts.of(model_config(recipe.model, 3))
     data = DataRecipe(text="as_is", min_seconds=0.0)
     here = open_sources(sources[:1], data)
-    assert [s.size for s in usable(here, start, data, Silent())] == [6]
+    assert [s.size for s in usable(here, tokenizer, facts, data, Silent())] == [6]
     with pytest.raises(ManifestError, match=r"gone/train\.jsonl: nothing can be learnt"):
-        usable(open_sources(sources, data), start, data, Silent())
+        usable(open_sources(sources, data), tokenizer, facts, data, Silent())
 
 
 def test_a_fresh_citrinet_has_xaviers_numbers() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import auricle
 from auricle.checkpoints.whisper import folder_kind, to_ctranslate2
 from auricle.checkpoints.whisper_model import (
     POSITIONS,
@@ -23,6 +24,7 @@ from auricle.checkpoints.whisper_model import (
 )
 from auricle.errors import CheckpointError, ConfigError
 from auricle.training.items import Item, PlannedBatch, Position
+from auricle.training.loop import train
 from auricle.training.progress import Silent
 from auricle.training.reading import load_recipe
 from auricle.training.recipe import Recipe
@@ -30,6 +32,7 @@ from auricle.training.sounds import FileSound
 from auricle.training.whisper import WhisperTrainee, whisper_trainee
 from auricle.training.whisper_data import WhisperMel, WhisperTokenizer, prompts, shifted, window_of
 from tests.tiny_whisper import write_tiny_whisper
+from tests.training.tiny import Hearing
 from tests.training.tones import corpus
 
 transformers = pytest.importorskip("transformers", reason="the extra 'finetune' is not installed")
@@ -362,3 +365,97 @@ def test_rows_without_a_language_are_refused_by_a_multilingual_whisper(tmp_path:
     german = replace(plan, items=tuple(replace(item, language="German") for item in plan.items))
     prompt = trainee.loading(training=True).load(german).prompt
     assert prompt is not None and set(prompt.tolist()) == {trainee.start.special["<|de|>"]}
+
+
+# The loop
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["all", "frozen"])
+def test_the_loop_learns_four_clips_by_heart(tmp_path: Path, folder: Path, frozen: bool) -> None:
+    recipe = recipe_for(tmp_path, folder, *([] if frozen else ["adapt=null"]))
+    hearing = Hearing()
+    result = train(recipe, tmp_path / "run", progress=hearing)
+    assert hearing.losses[-1] < 0.1 * hearing.losses[0]
+    assert result.wer == 0.0
+    assert any("windows of 2 s" in line for line in hearing.lines)
+    assert any("encoded once" in line for line in hearing.lines) == frozen
+    model = tmp_path / "run" / "model"
+    saved = load_whisper(model, name="saved")
+    start = load_whisper(folder, name="tiny")
+    assert torch.equal(saved.tensors[POSITIONS], start.tensors[POSITIONS])
+    assert saved.beside == start.beside
+    encoder = "model.encoder.layers.0.fc1.weight"
+    assert torch.equal(saved.tensors[encoder], start.tensors[encoder]) == frozen
+    to_ctranslate2(model, tmp_path / "ct2")
+
+
+def test_adapters_are_saved_for_peft_and_are_in_the_model(tmp_path: Path, folder: Path) -> None:
+    peft = pytest.importorskip("peft")
+    lora = "adapt={lora: {targets: ['*_proj', '*.fc1', '*.fc2'], rank: 4}}"
+    changes = [lora, "optimizer.lr=0.01", "train.steps=40", "train.validate_every=40"]
+    hearing = Hearing()
+    train(recipe_for(tmp_path, folder, *changes), tmp_path / "run", progress=hearing)
+    assert hearing.losses[-1] < 0.6 * hearing.losses[0]
+    adapter = tmp_path / "run" / "adapter"
+    assert json.loads((adapter / "adapter_config.json").read_text())["task_type"] is None
+    base = transformers.WhisperForConditionalGeneration.from_pretrained(folder)
+    adapted = peft.PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    merged = load_whisper(tmp_path / "run" / "model", name="merged").tensors
+    theirs = adapted.state_dict()
+    moved = [n for n, t in merged.items() if not torch.equal(t, base_tensors(folder)[n])]
+    assert len(moved) == len({n for n in moved if n.endswith(("_proj.weight", "fc1.weight"))}) + 4
+    for name, tensor in merged.items():
+        assert torch.allclose(tensor, theirs[name], atol=1e-5), name
+
+
+def base_tensors(folder: Path) -> Any:
+    return load_whisper(folder, name="base").tensors
+
+
+def test_gradients_do_not_hang_on_how_a_step_is_split(tmp_path: Path, folder: Path) -> None:
+    """One batch of four, or four of one: the loss is per token, whatever `accumulate` says."""
+    changes = ["adapt=null", "optimizer.name=sgd", "optimizer.lr=0.1", "schedule.warmup=0"]
+    changes += ["train.steps=2", "train.validate_every=100", "train.clip=null", "data.buckets=1"]
+    whole, split = Hearing(), Hearing()
+    train(recipe_for(tmp_path, folder, *changes), tmp_path / "whole", progress=whole)
+    parts = [*changes, "data.max_batch=1", "train.accumulate=4"]
+    train(recipe_for(tmp_path, folder, *parts), tmp_path / "split", progress=split)
+    assert split.losses == pytest.approx(whole.losses, rel=1e-4)
+    one, other = (base_tensors(tmp_path / run / "model") for run in ("whole", "split"))
+    assert all(torch.allclose(t, other[n], atol=1e-5) for n, t in one.items())
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, folder: Path) -> None:
+    changes = ["train.validate_every=4", "train.save_every=2"]
+    whole = recipe_for(tmp_path, folder, *changes, "train.steps=4")
+    train(whole, tmp_path / "whole")
+    train(recipe_for(tmp_path, folder, *changes, "train.steps=2"), tmp_path / "parts")
+    train(whole, tmp_path / "parts", resume=True)
+    one, other = (base_tensors(tmp_path / run / "model") for run in ("whole", "parts"))
+    assert all(torch.equal(t, other[n]) for n, t in one.items())
+
+
+def test_a_run_is_a_model_to_load(tmp_path: Path, folder: Path) -> None:
+    pytest.importorskip("faster_whisper")
+    train(recipe_for(tmp_path, folder, "train.steps=1"), tmp_path / "run")
+    assert auricle.load(tmp_path / "run").heads == ("whisper",)
+
+
+def test_streams_and_columns_of_other_names_are_learnt_from(tmp_path: Path, folder: Path) -> None:
+    """A dataset without a length, whose columns are called otherwise; on the CPU."""
+    datasets = pytest.importorskip("datasets")
+    recipe_for(tmp_path, folder)
+    rows = [json.loads(line) for line in (tmp_path / "data" / "rows.jsonl").open()]
+    table = datasets.Dataset.from_dict(
+        {
+            "sound": [str(tmp_path / "data" / row["audio_filepath"]) for row in rows],
+            "transcription": [row["text"] for row in rows],
+        }
+    ).cast_column("sound", datasets.Audio(decode=False))
+    table.to_parquet(str(tmp_path / "set" / "train.parquet"))
+    source = (
+        f"{{dataset: {tmp_path / 'set'}, streaming: true, audio_column: sound, "
+        "text_column: transcription, language: en}"
+    )
+    changes = [f"data.train=[{source}]", "train.steps=2", "schedule.name=constant"]
+    assert train(recipe_for(tmp_path, folder, *changes), tmp_path / "run").step == 2

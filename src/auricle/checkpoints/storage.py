@@ -10,10 +10,11 @@ from auricle.checkpoints.native import is_native, load_native, save_native
 from auricle.checkpoints.nemo import load_nemo, save_nemo
 from auricle.checkpoints.nemo_archive import CONFIG as NEMO_CONFIG
 from auricle.checkpoints.reading import read_json
+from auricle.checkpoints.whisper_model import WhisperCheckpoint, save_whisper
+from auricle.checkpoints.writing import RUN_MODEL
 from auricle.errors import CheckpointError, ConfigError, ModelNotFound
 
 FORMATS = ("auricle", "nemo", "huggingface")
-RUN_MODEL = "model"  # where a training's folder has the best model so far
 
 
 def load(path: Path, *, name: str | None = None) -> Checkpoint:
@@ -50,20 +51,30 @@ def load(path: Path, *, name: str | None = None) -> Checkpoint:
 
 
 def save(
-    checkpoint: Checkpoint, path: Path, *, format: str | None = None, head: str | None = None
+    checkpoint: Checkpoint | WhisperCheckpoint,
+    path: Path,
+    *,
+    format: str | None = None,
+    head: str | None = None,
 ) -> None:
     """Write `checkpoint`; it appears whole or not at all.
 
     Args:
         checkpoint: What to write.
         path: A file for NeMo, a folder for the others.
-        format: One of `FORMATS`; by default `nemo` for a name that ends so, else `auricle`.
+        format: One of `FORMATS`; by default `nemo` for a name that ends so, else `auricle`. A
+            Whisper is written as `huggingface`.
         head: For `huggingface`, which holds one head: the one of a hybrid to write.
 
     Raises:
         ConfigError: No such format or head.
         CheckpointError: The model has an option that the format has no form of.
     """
+    if isinstance(checkpoint, WhisperCheckpoint):
+        if format not in (None, "huggingface"):
+            raise ConfigError(f"a Whisper is written as huggingface, not as {format}")
+        save_whisper(checkpoint, path)
+        return
     format = format or ("nemo" if path.suffix == ".nemo" else "auricle")
     if head is not None and format != "huggingface":
         raise ConfigError(f"head is only for huggingface; {format} keeps every head of the model")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MARKER = "config.json"
+RUN_MODEL = "model"  # where a training's folder has the best model so far
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from auricle.errors import ConfigError, ManifestError, NonFiniteLoss
 
 if TYPE_CHECKING:
     from auricle.cli.watching import Watch
-    from auricle.models.asr import ModelConfig
     from auricle.tokenizers import Tokenizer
+    from auricle.training.alignment import ModelFacts
     from auricle.training.loop import TrainResult
     from auricle.training.recipe import DataRecipe, Recipe, SourceRecipe
     from auricle.training.sources import Source
@@ -177,15 +177,13 @@ def _description(name: str) -> str:
 def _check(recipe: Recipe) -> int:
     """Look at all data of a recipe, with its tokenizer and the steps of its model in mind."""
     from auricle.cli import EXIT_PARTIAL, say_error
-    from auricle.training.alignment import ModelFacts
     from auricle.training.checking import check
     from auricle.training.sources import check_styles
 
     learnt = _opened(recipe.data.train, recipe.data)
     held_out = _opened(recipe.data.validation, recipe.data)
     check_styles([*learnt, *held_out], recipe.data)
-    config, tokenizer = _model(recipe, learnt)
-    facts = ModelFacts.of(config)
+    facts, tokenizer = _model(recipe, learnt)
     refused = 0
     for name, sources in (("TRAINING", learnt), ("VALIDATION", held_out)):
         if sources:
@@ -213,18 +211,24 @@ def _opened(sources: Sequence[SourceRecipe], data: DataRecipe) -> list[Source]:
         raise
 
 
-def _model(recipe: Recipe, learnt: Sequence[Source]) -> tuple[ModelConfig, Tokenizer]:
-    """What would be trained, without making it."""
+def _model(recipe: Recipe, learnt: Sequence[Source]) -> tuple[ModelFacts, Tokenizer]:
+    """What must be known of that which would be trained, without making it."""
+    from auricle.training.alignment import ModelFacts
     from auricle.training.architecture import model_config
     from auricle.training.sources import texts
-    from auricle.training.starting import beginning
+    from auricle.training.starting import beginning, whisper_of
     from auricle.training.tokenizing import build
+    from auricle.training.whisper import FACTS
+    from auricle.training.whisper_data import WhisperTokenizer
+
+    if (whisper := whisper_of(recipe)) is not None:
+        return FACTS, WhisperTokenizer(whisper)
 
     tokenizer = None if recipe.tokenizer is None else build(texts(learnt), recipe.tokenizer)
     if tokenizer is None or recipe.init_from is not None:
         start = beginning(recipe, tokenizer)
-        return start.config, start.tokenizer
-    return model_config(recipe.model, len(tokenizer.pieces)), tokenizer
+        return ModelFacts.of(start.config), start.tokenizer
+    return ModelFacts.of(model_config(recipe.model, len(tokenizer.pieces))), tokenizer
 
 
 def _folder(name: str, *, resume: bool) -> Path:

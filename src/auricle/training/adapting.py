@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from auricle.checkpoints import Checkpoint
-from auricle.checkpoints.adapters import Adapter, merged
+from auricle.checkpoints.adapters import Adapter, merged_tensors
+from auricle.checkpoints.whisper_model import WhisperCheckpoint
 from auricle.errors import ConfigError, MissingExtra
 from auricle.models.adapted import LoraTensors
 from auricle.training.patterns import matching, near, spellings_of
@@ -32,7 +33,7 @@ _WITHOUT_DROPOUT = "joint.out"
 class Trained:
     """What a training has made so far: a model, and the adapter where that is all that moved."""
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | WhisperCheckpoint
     adapter: Adapter | None
 
 
@@ -128,7 +129,9 @@ def rates(model: nn.Module, recipe: AdaptRecipe | None) -> dict[str, float]:
     return {plain[name]: value for name, value in found.items() if value != 1.0}
 
 
-def trained(start: Checkpoint, state: Mapping[str, Tensor], recipe: Recipe) -> Trained:
+def trained(
+    start: Checkpoint | WhisperCheckpoint, state: Mapping[str, Tensor], recipe: Recipe
+) -> Trained:
     """What came out of a training of `start`.
 
     Args:
@@ -156,9 +159,9 @@ def trained(start: Checkpoint, state: Mapping[str, Tensor], recipe: Recipe) -> T
         },
         base=recipe.init_from,
     )
-    whole = merged(replace(start, tensors=tensors), adapter)
+    whole = replace(start, tensors=merged_tensors(tensors, adapter))
     alone = not recipe.adapt.unfreeze and recipe.tokenizer is None
-    return Trained(replace(whole, name=start.name), adapter if alone else None)
+    return Trained(whole, adapter if alone else None)
 
 
 def own_memory(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from auricle.checkpoints import Checkpoint
 from auricle.errors import ConfigError, NonFiniteLoss
 from auricle.models.norms import BatchNorm
+from auricle.tokenizers import Tokenizer
 from auricle.training import loading, ranks
 from auricle.training.adapting import Trained, rates, trained
 from auricle.training.averaging import Ema, average
@@ -31,7 +32,6 @@ from auricle.training.batching import Plan, sorted_batches
 from auricle.training.estimate import clip_of, estimate
 from auricle.training.items import Batch, Position
 from auricle.training.loading import Loading
-from auricle.training.objective import Objective
 from auricle.training.optimizing import build_optimizer, learning_rate
 from auricle.training.progress import Progress, Silent
 from auricle.training.reading import to_yaml
@@ -40,21 +40,19 @@ from auricle.training.report import report, write_report
 from auricle.training.run import RunFolder, last_state
 from auricle.training.saving import TrainState
 from auricle.training.signals import caught
-from auricle.training.sources import open_sources
-from auricle.training.spec_augment import SpecAugment
+from auricle.training.sources import check_styles, open_sources
 from auricle.training.starting import (
-    beginning,
     keeps_statistics,
     tokenizer_of,
-    trainable,
+    trainee_of,
     usable,
 )
 from auricle.training.trackers import Tracker, open_trackers
+from auricle.training.trainee import AnyCheckpoint, AnyObjective
 from auricle.training.validating import Heard, HeldOut, Validation, validate
 
 Ending = Literal["finished", "early", "minutes", "interrupted", "terminated"]
 _SIGNALS: dict[int, Ending] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_SILENCE = 160  # frames
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,10 @@ class _Training:
 
     recipe: Recipe
     accelerator: Any
-    start: Checkpoint
+    start: AnyCheckpoint
+    tokenizer: Tokenizer
     base: str | None  # the fingerprint of what it began with, where some of that is not saved
-    objective: Objective
+    objective: AnyObjective
     network: nn.Module
     optimizer: Any
     ema: Ema | None
@@ -174,32 +173,37 @@ def _prepared(
 ) -> _Training:
     data = recipe.data
     learnt, held_out = open_sources(data.train, data), open_sources(data.validation, data)
+    check_styles([*learnt, *held_out], data)
     tokenizer = None
     if recipe.tokenizer is not None:
         tokenizer = ranks.agreed(accelerator, lambda: tokenizer_of(recipe, learnt, _there(run)))
-    start = beginning(recipe, tokenizer)
-    spec = recipe.augment.spec
-    model, base = trainable(recipe, start, progress)
-    objective = Objective(model, recipe.loss, SpecAugment(spec) if spec else None)
+    trainee = trainee_of(recipe, tokenizer, progress)
+    objective = trainee.objective
+    model: nn.Module = objective.model
     optimizer = build_optimizer(model, recipe.optimizer, rates(model, recipe.adapt))
     network, optimizer = ranks.wrapped(accelerator, objective, optimizer)
     rank, world = accelerator.process_index, accelerator.num_processes
     plan = Plan(
-        usable(learnt, start, data, progress), data, seed=recipe.train.seed, rank=rank, world=world
+        usable(learnt, trainee.tokenizer, trainee.facts, data, progress),
+        data,
+        seed=recipe.train.seed,
+        rank=rank,
+        world=world,
     )
     shown = sorted_batches([item for s in held_out for item in s.items()], data, rank, world)
     return _Training(
         recipe=recipe,
         accelerator=accelerator,
-        start=replace(start, tensors={}),  # the objective has its own
-        base=base,
+        start=trainee.start,
+        tokenizer=trainee.tokenizer,
+        base=trainee.base,
         objective=objective,
         network=network,
         optimizer=optimizer,
         ema=Ema(objective.model, recipe.train.ema) if recipe.train.ema else None,
         plan=plan,
-        loading=Loading.of(start, recipe, training=True),
-        held_out=HeldOut(shown, Loading.of(start, recipe, training=False), data.workers),
+        loading=trainee.loading(training=True),
+        held_out=HeldOut(shown, trainee.loading(training=False), data.workers),
         total=_total_steps(recipe, plan),
         run=run,
         trackers=open_trackers(recipe, run),
@@ -283,7 +287,7 @@ def _step(training: _Training, batches: Sequence[Batch]) -> dict[str, float]:
     return {**facts, "lr": rate, "gradient_norm": norm}
 
 
-def _learning(objective: Objective, freeze_batch_norm: bool) -> None:
+def _learning(objective: nn.Module, freeze_batch_norm: bool) -> None:
     """Training mode: a validation before may have changed it."""
     objective.train()
     if freeze_batch_norm:
@@ -310,7 +314,7 @@ def _count(training: _Training, batches: Sequence[Batch]) -> int:
 def _backward(training: _Training, batch: Batch, scale: float, *, last: bool) -> dict[str, float]:
     """Add a batch's gradients; its losses, with `scale` in them. Ranks meet at the last one."""
     if not batch.items:  # all of it was lost, but the other ranks wait for gradients
-        batch, scale = _silence(batch), 0.0
+        batch, scale = batch.silence(), 0.0
     there = batch.to(training.accelerator.device)
     accelerator = training.accelerator
     with nullcontext() if last else accelerator.no_sync(training.network):
@@ -320,19 +324,6 @@ def _backward(training: _Training, batch: Batch, scale: float, *, last: bool) ->
             )
         accelerator.backward(losses["loss"] * scale)
     return {name: float(value.detach()) * scale for name, value in losses.items()}
-
-
-def _silence(empty: Batch) -> Batch:
-    """One row of nothing, with no tokens, like a batch that has no rows."""
-    bins = empty.features.shape[1]
-    return replace(
-        empty,
-        features=torch.zeros(1, bins, _SILENCE),
-        frames=torch.tensor([_SILENCE]),
-        tokens=torch.zeros(1, 0, dtype=torch.int64),
-        lengths=torch.tensor([0]),
-        prompt=None if empty.prompt is None else torch.zeros(1, dtype=torch.int64),
-    )
 
 
 def _shared(
@@ -348,7 +339,7 @@ def _shared(
         time.monotonic() - training.began,
         max(training.signals, default=0),
     ]
-    row = torch.tensor([own], dtype=torch.float64, device=accelerator.device)
+    row = ranks.numbers(accelerator, [own])
     *losses, heard, lost, seconds, stop = accelerator.gather(row).cpu().numpy().T  # [ranks] each
     at.seconds, training.stop = float(seconds.max()), int(stop.max())
     at.position = batches[-1].after
@@ -426,6 +417,8 @@ def _tell_memory(training: _Training) -> None:
     accelerator, recipe = training.accelerator, training.recipe
     if not accelerator.is_main_process or accelerator.is_fsdp2:  # whose pieces are not the whole
         return
+    if not isinstance(training.start, Checkpoint):  # a Whisper, which keeps as much of any clip
+        return
     config = training.start.config
     found = estimate(
         training.objective,
@@ -448,13 +441,13 @@ def _judge_before(training: _Training) -> None:
 
 def _judged(training: _Training, facts: Mapping[str, int]) -> float:
     """The WER of the model as it stands, over all ranks; what was found is told with `facts`."""
-    at, accelerator, start = training.at, training.accelerator, training.start
+    at, accelerator = training.at, training.accelerator
     ranks.share_buffers(accelerator, training.objective.model)
     with ranks.unsharded(training.network):
-        own = validate(training.objective, _shown(training), start.tokenizer, accelerator.device)
-    numbers = torch.tensor(own.numbers(), dtype=torch.float64, device=accelerator.device)
+        own = validate(training.objective, _shown(training), training.tokenizer, accelerator.device)
+    numbers = ranks.numbers(accelerator, own.numbers())
     found = Validation.of_numbers(accelerator.reduce(numbers, "sum").tolist(), own.errors)
-    values = found.values(start.config.default_head)
+    values = found.values(training.objective.default_head)
     wer = training.wer = values["wer"]
     training.heard = ranks.gathered(accelerator, list(own.heard))
     if training.run is not None:

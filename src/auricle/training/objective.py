@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from auricle.decoding import ctc, transducer
+from auricle.decoding.times import decode_text
 from auricle.models.asr import ASR
+from auricle.tokenizers import Tokenizer
+from auricle.training.items import Batch
 from auricle.training.losses import ctc_loss, transducer_loss
 from auricle.training.recipe import LossRecipe
 
@@ -17,9 +21,13 @@ class Objective(nn.Module):
     draw differently stay in step.
     """
 
+    layers = ("ConformerLayer", "JasperBlock")
+
     def __init__(self, model: ASR, loss: LossRecipe, spec_augment: nn.Module | None = None) -> None:
         super().__init__()
         self.model, self.loss, self.spec_augment = model, loss, spec_augment
+        self.heads, self.default_head = model.heads, model.config.default_head
+        self.drops_layers = getattr(model.config.encoder, "stochastic_depth_drop_prob", 0.0) > 0
 
     def forward(
         self,
@@ -58,6 +66,29 @@ class Objective(nn.Module):
             sums[self.model.heads[-1]] = losses.sum()
         heads = {head: value.detach() for head, value in sums.items()}
         return {"loss": self._weighted(sums), **heads}
+
+    @torch.no_grad()
+    def judged(
+        self, batch: Batch, tokenizer: Tokenizer
+    ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+        """The losses of a batch, and the texts that each head hears in it, greedily."""
+        encodings, steps = self.model.encode_features(
+            batch.features, batch.frames, prompt=batch.prompt
+        )
+        losses = self.losses(encodings, steps, batch.tokens, batch.lengths)
+        return losses, {head: self._texts(head, encodings, steps, tokenizer) for head in self.heads}
+
+    def _texts(
+        self, head: str, encodings: Tensor, steps: Tensor, tokenizer: Tokenizer
+    ) -> list[str]:
+        if head == "ctc":
+            assert self.model.ctc is not None
+            hypotheses, _ = ctc.greedy(self.model.ctc(encodings), steps)
+        else:
+            networks = transducer.of(self.model)
+            assert networks is not None
+            hypotheses, _ = transducer.greedy(networks, encodings, steps)
+        return [decode_text(hypothesis.ids, tokenizer)[0] for hypothesis in hypotheses]
 
     def _weighted(self, sums: dict[str, Tensor]) -> Tensor:
         if len(sums) == 1:

@@ -7,7 +7,7 @@ loop does not ask which it has. All ranks must make each call, and make it toget
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.errors import ConfigError, MissingExtra
-from auricle.models.conformer import ConformerLayer
-from auricle.models.jasper import JasperBlock
-from auricle.training.objective import Objective
+from auricle.training.trainee import AnyObjective
 
 Made = TypeVar("Made")
 
@@ -48,14 +46,15 @@ def accelerator_for(precision: str) -> Any:
 
 
 def wrapped(
-    accelerator: Any, objective: Objective, optimizer: torch.optim.Optimizer
+    accelerator: Any, objective: AnyObjective, optimizer: torch.optim.Optimizer
 ) -> tuple[nn.Module, Any]:
     """The network and its optimiser as `accelerate` has them."""
     from accelerate.utils import DistributedDataParallelKwargs
 
     # Only dropped layers leave parameters without a gradient, and looking for them costs time.
-    drops = getattr(objective.model.config.encoder, "stochastic_depth_drop_prob", 0.0) > 0
-    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=drops)
+    accelerator.ddp_handler = DistributedDataParallelKwargs(
+        find_unused_parameters=objective.drops_layers
+    )
     if accelerator.is_fsdp2:
         from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
@@ -63,10 +62,8 @@ def wrapped(
         plugin.cpu_ram_efficient_loading = False  # fails at the buffers of a BatchNorm
         plugin.mixed_precision_policy = None  # as under DDP: weights and losses in float32
         plugin.auto_wrap_policy = transformer_auto_wrap_policy
-        layers = (
-            type(m) for m in objective.modules() if isinstance(m, ConformerLayer | JasperBlock)
-        )
-        plugin.transformer_cls_names_to_wrap = sorted({layer.__name__ for layer in layers})
+        there = {type(module).__name__ for module in objective.modules()}
+        plugin.transformer_cls_names_to_wrap = sorted(there & set(objective.layers))
         objective.to(accelerator.device)  # which places parameters only
     # DDP would tell each user of a depthwise convolution that its gradient is copied.
     warnings.filterwarnings("ignore", message="Grad strides do not match")
@@ -89,6 +86,13 @@ def gathered(accelerator: Any, own: list[Made]) -> list[Made]:
     from accelerate.utils import gather_object
 
     return list(gather_object(own))
+
+
+def numbers(accelerator: Any, values: Sequence[Any]) -> Tensor:
+    """`values` where the ranks can add them up, as exactly as the device can hold them."""
+    device = accelerator.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64  # of which it has none
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def share_buffers(accelerator: Any, model: nn.Module) -> None:

@@ -38,9 +38,14 @@ from torch import Tensor
 from auricle import __version__, checkpoints
 from auricle.checkpoints import Checkpoint
 from auricle.checkpoints.adapters import CONFIG as ADAPTER_MARKER
-from auricle.checkpoints.adapters import RUN_ADAPTER, Adapter, save_adapter
-from auricle.checkpoints.storage import RUN_MODEL
-from auricle.checkpoints.writing import MARKER, folder_beside, write_json, write_safetensors
+from auricle.checkpoints.adapters import RUN_ADAPTER, Adapter, save_adapter, write_adapter
+from auricle.checkpoints.writing import (
+    MARKER,
+    RUN_MODEL,
+    folder_beside,
+    write_json,
+    write_safetensors,
+)
 from auricle.errors import ConfigError, MissingExtra
 from auricle.files import write_atomic
 from auricle.training import plots
@@ -53,6 +58,7 @@ from auricle.training.saving import (
     step_name,
     write_state,
 )
+from auricle.training.trainee import AnyCheckpoint
 
 RECIPE = "recipe.yaml"
 VERSIONS = "versions.json"
@@ -181,7 +187,7 @@ class RunFolder:
         return found
 
     def keep_best(
-        self, step: int, wer: float, checkpoint: Checkpoint, adapter: Adapter | None = None
+        self, step: int, wer: float, checkpoint: AnyCheckpoint, adapter: Adapter | None = None
     ) -> bool:
         """Keep a model if it is among the recipe's `keep_best`; whether it is the best of all.
 
@@ -209,7 +215,7 @@ class RunFolder:
         found = [(m, path) for path in paths if (m := _BEST.fullmatch(path.name))]
         return sorted((Best(int(m[1]), float(m[2]), path) for m, path in found), key=_rank)
 
-    def write_model(self, checkpoint: Checkpoint, adapter: Adapter | None = None) -> Path:
+    def write_model(self, checkpoint: AnyCheckpoint, adapter: Adapter | None = None) -> Path:
         """Make `model/` this one: the last of a run without validation, or a mean of the best."""
         path = self.path / RUN_MODEL
         checkpoints.save(checkpoint, path)
@@ -270,7 +276,7 @@ class RunFolder:
                 self._link_model(best.path)
 
 
-def _write(checkpoint: Checkpoint, adapter: Adapter | None, path: Path) -> None:
+def _write(checkpoint: AnyCheckpoint, adapter: Adapter | None, path: Path) -> None:
     """A model's folder, its adapter in it; whole or not at all."""
     with folder_beside(path) as fresh:
         checkpoints.save(checkpoint, fresh)
@@ -278,8 +284,12 @@ def _write(checkpoint: Checkpoint, adapter: Adapter | None, path: Path) -> None:
             _write_adapter(checkpoint, adapter, fresh / RUN_ADAPTER)
 
 
-def _write_adapter(checkpoint: Checkpoint, adapter: Adapter, path: Path) -> None:
-    save_adapter(adapter, path, checkpoint.config, blank=checkpoint.tokenizer.spec.get("blank"))
+def _write_adapter(checkpoint: AnyCheckpoint, adapter: Adapter, path: Path) -> None:
+    if isinstance(checkpoint, Checkpoint):
+        blank = checkpoint.tokenizer.spec.get("blank")
+        save_adapter(adapter, path, checkpoint.config, blank=blank)
+    else:
+        write_adapter(adapter, path)
 
 
 def _link(path: Path, to: Path, marker: str) -> None:

@@ -12,23 +12,30 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from auricle import checkpoints, hub
+from auricle import checkpoints
 from auricle.checkpoints import Checkpoint, build
+from auricle.checkpoints.whisper import folder_kind
+from auricle.checkpoints.whisper_model import WhisperCheckpoint, load_whisper
 from auricle.errors import ConfigError, ManifestError
 from auricle.models.asr import ASR, ModelConfig
 from auricle.models.conformer import ConformerEncoder
+from auricle.recognizer import locate
 from auricle.tokenizers import Tokenizer
 from auricle.training import tokenizing
 from auricle.training.adapting import adapt, own_memory
 from auricle.training.alignment import ModelFacts
 from auricle.training.architecture import model_config
 from auricle.training.checking import check, sifted
+from auricle.training.objective import Objective
 from auricle.training.progress import Progress
 from auricle.training.recipe import DataRecipe, ModelRecipe, Recipe
 from auricle.training.recomputing import recompute_layers
 from auricle.training.run import RunFolder
 from auricle.training.sources import Source, texts
+from auricle.training.spec_augment import SpecAugment
+from auricle.training.trainee import AsrTrainee, Trainee
 from auricle.training.vocabulary import remade, with_tokenizer
+from auricle.training.whisper import whisper_trainee
 
 
 def tokenizer_of(recipe: Recipe, learnt: Sequence[Source], run: RunFolder) -> Tokenizer:
@@ -43,7 +50,11 @@ def tokenizer_of(recipe: Recipe, learnt: Sequence[Source], run: RunFolder) -> To
 
 
 def usable(
-    learnt: Sequence[Source], start: Checkpoint, data: DataRecipe, progress: Progress
+    learnt: Sequence[Source],
+    tokenizer: Tokenizer,
+    facts: ModelFacts,
+    data: DataRecipe,
+    progress: Progress,
 ) -> list[Source]:
     """The sources without what nothing can be learnt from; streams cannot be looked at before.
 
@@ -52,7 +63,7 @@ def usable(
         ConfigError: What it refuses is text that the tokenizer cannot write.
     """
     known = [source for source in learnt if source.size is not None]
-    report = check(known, start.tokenizer, data, ModelFacts.of(start.config))
+    report = check(known, tokenizer, data, facts)
     if known:
         report.refuse()
     if report.dropped:
@@ -84,8 +95,30 @@ def beginning(recipe: Recipe, tokenizer: Tokenizer | None) -> Checkpoint:
             "the recipe has both init_from and model; a model to begin from brings its own: "
             "leave model out"
         )
-    start = replace(checkpoints.load(hub.resolve(recipe.init_from)), name=recipe.name)
+    start = replace(checkpoints.load(locate(recipe.init_from)), name=recipe.name)
     return start if tokenizer is None else with_tokenizer(start, tokenizer, recipe.train.seed)
+
+
+def trainee_of(recipe: Recipe, tokenizer: Tokenizer | None, progress: Progress) -> Trainee:
+    """What the loop trains: `beginning`'s model, or a Whisper.
+
+    Raises:
+        ConfigError: The recipe asks for what the model does not have.
+    """
+    if (whisper := whisper_of(recipe)) is not None:
+        return whisper_trainee(whisper, recipe, progress)
+    start = beginning(recipe, tokenizer)
+    model, base = trainable(recipe, start, progress)
+    spec = recipe.augment.spec
+    objective = Objective(model, recipe.loss, SpecAugment(spec) if spec else None)
+    return AsrTrainee(start, base, objective, recipe)
+
+
+def whisper_of(recipe: Recipe) -> WhisperCheckpoint | None:
+    """The Whisper that a recipe begins with, if it does with one."""
+    if recipe.init_from is None or folder_kind(path := locate(recipe.init_from)) is None:
+        return None
+    return load_whisper(path, name=recipe.name)
 
 
 def keeps_statistics(recipe: Recipe) -> bool:

@@ -1,7 +1,4 @@
-"""Decodes held-out speech in the middle of a training: the loss, and the WER of every head.
-
-Letters in shapes: B batch, T encoder steps, D encoder width.
-"""
+"""Decodes held-out speech in the middle of a training: the loss, and the WER of every head."""
 
 from __future__ import annotations
 
@@ -10,17 +7,13 @@ from dataclasses import astuple, dataclass
 from typing import TypedDict
 
 import torch
-from torch import Tensor
 
-from auricle.decoding import ctc, transducer
-from auricle.decoding.times import decode_text
 from auricle.metrics import Errors, word_errors
-from auricle.models.asr import ASR
 from auricle.tokenizers import Tokenizer
 from auricle.training import loading
 from auricle.training.items import Batch, PlannedBatch
 from auricle.training.loading import Loading
-from auricle.training.objective import Objective
+from auricle.training.trainee import Learner
 
 # Held-out speech up to this is heard once and kept: its features are 120 MB.
 _KEPT_SECONDS = 3600.0
@@ -68,44 +61,28 @@ class Validation:
         return cls(total / max(utterances, 1), errors, int(utterances))
 
 
-@torch.no_grad()
 def validate(
-    objective: Objective, batches: Iterable[Batch], tokenizer: Tokenizer, device: torch.device
+    objective: Learner, batches: Iterable[Batch], tokenizer: Tokenizer, device: torch.device
 ) -> Validation:
     """Decode `batches` greedily with every head; the model is in evaluation mode afterwards."""
-    model = objective.eval().model
-    errors = dict.fromkeys(model.heads, Errors())
+    objective.eval()
+    errors = dict.fromkeys(objective.heads, Errors())
     loss, count = 0.0, 0
     heard: list[Heard] = []
     for batch in batches:
+        # Ranks that hold pieces of the model need each other for every batch.
+        there = (batch if batch.items else batch.silence()).to(device)
+        losses, texts = objective.judged(there, tokenizer)
         if not batch.items:
             continue
-        there = batch.to(device)
-        encodings, steps = model.encode_features(there.features, there.frames, prompt=there.prompt)
-        losses = objective.losses(encodings, steps, there.tokens, there.lengths)
         loss += float(losses["loss"])
         count += len(batch.items)
-        for head in errors:
-            texts = decode(model, head, encodings, steps, tokenizer)
-            for item, text in zip(batch.items, texts, strict=True):
+        for head, written in texts.items():
+            for item, text in zip(batch.items, written, strict=True):
                 errors[head] += word_errors(item.text, text, normalise=str)
-                if head == model.config.default_head:
+                if head == objective.default_head:
                     heard.append(Heard(name=item.name, reference=item.text, hypothesis=text))
     return Validation(loss / max(count, 1), errors, count, tuple(heard))
-
-
-def decode(
-    model: ASR, head: str, encodings: Tensor, steps: Tensor, tokenizer: Tokenizer
-) -> list[str]:
-    """The texts of encodings [B, T, D] by one head, greedily."""
-    if head == "ctc":
-        assert model.ctc is not None
-        hypotheses, _ = ctc.greedy(model.ctc(encodings), steps)
-    else:
-        networks = transducer.of(model)
-        assert networks is not None
-        hypotheses, _ = transducer.greedy(networks, encodings, steps)
-    return [decode_text(hypothesis.ids, tokenizer)[0] for hypothesis in hypotheses]
 
 
 class HeldOut:

@@ -45,6 +45,9 @@ from auricle.training.whisper_data import (
 )
 
 HEAD = "whisper"
+FACTS = ModelFacts(
+    (HEAD,), lambda seconds: round(seconds * SAMPLE_RATE) // (HOP * FRAMES_PER_POSITION)
+)
 _PROMPT = 4  # tokens before the text at most
 _SPARE = 16  # tokens that a short window may have besides its share of those of 30 s
 
@@ -186,9 +189,8 @@ class WhisperTrainee:
 
     @property
     def facts(self) -> ModelFacts:
-        """What looking at the data must know."""
-        hop = HOP * FRAMES_PER_POSITION
-        return ModelFacts((HEAD,), lambda seconds: round(seconds * SAMPLE_RATE) // hop)
+        """The same of every Whisper."""
+        return FACTS
 
     def loading(self, *, training: bool) -> WhisperLoading:
         """How items become batches; of a frozen encoder, without any change, its encodings."""
