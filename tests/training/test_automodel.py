@@ -18,6 +18,8 @@ import yaml
 from auricle.errors import ConfigError
 from auricle.training.automodel import changed, is_automodel, overrides, translate
 from auricle.training.automodel.values import leaves, plain
+from auricle.training.reading import load_recipe, validated
+from auricle.training.recipe import Recipe
 
 
 class Published(NamedTuple):
@@ -702,3 +704,17 @@ def test_files_are_told_apart() -> None:
 def test_translating_needs_no_torch() -> None:
     program = "import sys, auricle.training.automodel; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_shipped_recipes_are_the_translated_ones(name: str) -> None:
+    """But for the data set's full name, and Parakeet's layers by their names."""
+    shipped = load_recipe(name)
+    made = recipe(name)
+    for part in ("train", "validation"):
+        made["data"][part][0]["dataset"] = "openslr/librispeech_asr"
+    if "adapt" in made and name.startswith("parakeet"):
+        layers = ("self_attn", "feed_forward1", "feed_forward2")
+        made["adapt"]["lora"]["targets"] = [f"*.{layer}.*" for layer in layers]
+    made["train"].pop("freeze_batch_norm", None)  # the default with init_from
+    assert shipped == validated(Recipe, made | {"tokenizer": None})

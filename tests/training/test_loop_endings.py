@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from auricle import checkpoints
-from auricle.errors import AudioError, NonFiniteLoss
+from auricle.errors import AudioError, ConfigError, NonFiniteLoss
 from auricle.metrics import Errors
 from auricle.training import loop, plots
 from auricle.training.averaging import average
@@ -200,3 +200,14 @@ def test_frozen_batch_norm_keeps_its_statistics(tmp_path: Path, frozen: bool) ->
     means = [t for name, t in weights.items() if name.endswith("running_mean")]
     assert means
     assert all(bool((mean == 0).all()) == frozen for mean in means)
+
+
+def test_styles_of_training_and_validation_are_not_mixed(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, *SMALLER)
+    rows = (tmp_path / "data" / "rows.jsonl").read_text().splitlines()
+    loud = [{**row, "text": row["text"].upper()} for row in map(json.loads, rows)]
+    (tmp_path / "data" / "loud.jsonl").write_text("".join(json.dumps(r) + "\n" for r in loud))
+    held_out = replace(recipe.data.validation[0], manifest=(str(tmp_path / "data" / "loud.jsonl"),))
+    mixed = replace(recipe, data=replace(recipe.data, validation=(held_out,)))
+    with pytest.raises(ConfigError, match=r"loud\.jsonl is upper"):
+        train(mixed, tmp_path / "run")

@@ -54,8 +54,8 @@ def test_short_and_whole(name: str) -> None:
     assert recipe.data.train
     assert recipe.data.validation
     assert recipe.train.steps or recipe.train.epochs
-    model = built(recipe)
-    assert set(model.heads) == set(recipe.model.heads)
+    if recipe.init_from is None:  # else the model is not in the recipe
+        assert set(built(recipe).heads) == set(recipe.model.heads)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
