@@ -158,7 +158,9 @@ class WhisperObjective(nn.Module):
         past, chosen = None, list[Tensor]()
         done = torch.zeros(len(encodings), dtype=torch.bool, device=encodings.device)
         never = self.never | self.never_first
-        while len(chosen) < most and not done.all():
+        # Ranks that hold pieces of the layers take as many steps as each other.
+        alone = not any(hasattr(p, "full_tensor") for p in self.model.parameters())
+        while len(chosen) < most and not (alone and done.all()):
             output = self.model.model.decoder(
                 input_ids=inputs,
                 encoder_hidden_states=encodings,
