@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from auricle.cli import training
-from auricle.cli.options import Quiet
+from auricle.cli.options import Check, Quiet, Resume, RunFolder, Show
 from auricle.errors import ConfigError
 
 
@@ -26,21 +26,10 @@ def finetune(
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="The recipe, as AutoModel is given it.")
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="The run folder; else runs/NAME, numbered if that is taken."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last save, or begin if there is none.")
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only look at the data, and tell what is wrong there.")
-    ] = False,
-    show: Annotated[
-        bool, typer.Option("--show", help="Only print the recipe, every key with its value.")
-    ] = False,
+    output: RunFolder = None,
+    resume: Resume = False,
+    check: Check = False,
+    show: Show = False,
     quiet: Quiet = False,
 ) -> int:
     """Fine-tune a model: all of it, a part, or adapters (LoRA) beside it.
@@ -51,7 +40,7 @@ def finetune(
     recipe, changes = _parted(words or [], config)
     from auricle.cli.reporting import warnings_to
     from auricle.cli.watching import Watch
-    from auricle.training.reading import load_recipe, to_yaml
+    from auricle.training.reading import load_recipe
 
     with Watch(quiet=quiet) as watch, warnings_to(watch, quiet=quiet):
         resolved = load_recipe(recipe, _spelled(changes))
@@ -60,12 +49,7 @@ def finetune(
             f"{recipe} names no model to begin from; add init_from=MODEL, or begin from nothing by "
             "auricle train"
         )
-    if show:
-        typer.echo(to_yaml(resolved), nl=False)
-        return 0
-    if check:
-        return training.check_data(resolved)
-    return training.carry_out(resolved, output, resume=resume, quiet=quiet)
+    return training.carry_out(resolved, output, resume=resume, check=check, show=show, quiet=quiet)
 
 
 def _parted(words: Sequence[str], config: Path | None) -> tuple[str, Sequence[str]]:

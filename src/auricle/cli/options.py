@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,3 +33,20 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 LocalOnly = Annotated[bool, typer.Option("--local-only", help="No network.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Neither progress nor warnings.")]
+
+# Of the commands that train.
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", help="The run folder; else runs/NAME, numbered if that is taken."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the last save, or begin if there is none.")
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Only look at the data, and tell what is wrong there.")
+]
+Show = Annotated[
+    bool, typer.Option("--show", help="Only print the recipe, every key with its value.")
+]

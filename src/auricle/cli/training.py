@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auricle.cli.options import Quiet
+from auricle.cli.options import Check, Quiet, Resume, RunFolder, Show
 from auricle.errors import ConfigError, ManifestError, NonFiniteLoss
 
 if TYPE_CHECKING:
@@ -39,21 +39,10 @@ def train(
         ),
     ] = None,
     *,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="The run folder; else runs/NAME, numbered if that is taken."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last save, or begin if there is none.")
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only look at the data, and tell what is wrong there.")
-    ] = False,
-    show: Annotated[
-        bool, typer.Option("--show", help="Only print the recipe, every key with its value.")
-    ] = False,
+    output: RunFolder = None,
+    resume: Resume = False,
+    check: Check = False,
+    show: Show = False,
     list_: Annotated[bool, typer.Option("--list", help="Only list the packaged recipes.")] = False,
     quiet: Quiet = False,
 ) -> int:
@@ -66,26 +55,28 @@ def train(
         return _list()
     if recipe is None:
         raise ConfigError("give a recipe: a YAML file, or a name that `auricle train --list` shows")
-    from auricle.training.reading import load_recipe, to_yaml
+    from auricle.training.reading import load_recipe
 
     resolved = load_recipe(recipe, changes or ())
+    return carry_out(resolved, output, resume=resume, check=check, show=show, quiet=quiet)
+
+
+def carry_out(
+    recipe: Recipe, output: Path | None, *, resume: bool, check: bool, show: bool, quiet: bool
+) -> int:
+    """What the options ask for: print the recipe, look at its data, or train by it.
+
+    The run folder is `output`, or one for the recipe's name.
+    """
+    from auricle.training.reading import to_yaml
+
     if show:
-        typer.echo(to_yaml(resolved), nl=False)
+        typer.echo(to_yaml(recipe), nl=False)
         return 0
     if check:
-        return check_data(resolved)
-    return carry_out(resolved, output, resume=resume, quiet=quiet)
-
-
-def carry_out(recipe: Recipe, output: Path | None, *, resume: bool, quiet: bool) -> int:
-    """Train, in `output` or a folder for the recipe's name, and say what came out."""
+        return _check(recipe) if _rank() == 0 else 0
     folder = output or _folder(recipe.name, resume=resume)
     return _train(recipe, folder, resume=resume, quiet=quiet or _rank() > 0)
-
-
-def check_data(recipe: Recipe) -> int:
-    """Look at a recipe's data, once for all processes."""
-    return _check(recipe) if _rank() == 0 else 0
 
 
 def _train(recipe: Recipe, folder: Path, *, resume: bool, quiet: bool) -> int:

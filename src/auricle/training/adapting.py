@@ -18,7 +18,7 @@ from auricle.checkpoints.adapters import Adapter, merged_tensors
 from auricle.checkpoints.whisper_model import WhisperCheckpoint
 from auricle.errors import ConfigError, MissingExtra
 from auricle.models.adapted import LoraTensors
-from auricle.training.patterns import matching, near, spellings_of
+from auricle.training.patterns import is_norm, matching, near, spellings_of, starred
 from auricle.training.recipe import AdaptRecipe, LoraRecipe, Recipe
 
 _BASE = ".base_layer."  # what peft puts between a layer's name and its weight's
@@ -206,7 +206,7 @@ def _kind(module: nn.Module) -> str:
         return "a depthwise convolution" if module.groups > 1 else "a convolution"
     if isinstance(module, nn.Embedding):
         return "an embedding"
-    if "Norm" in type(module).__name__:
+    if is_norm(module):
         return "a norm"
     return "no linear layer"
 
@@ -224,5 +224,5 @@ def _modules(parameters: Iterable[str]) -> tuple[str, ...]:
 
 def _briefly(names: Iterable[str], most: int = 6) -> str:
     """Names with `*` for numbers, each once."""
-    short = list(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names))
+    short = list(dict.fromkeys(map(starred, names)))
     return ", ".join(short[:most]) + (f" and {len(short) - most} more" if len(short) > most else "")

@@ -21,6 +21,7 @@ from auricle.checkpoints.whisper_model import build_whisper, load_whisper
 from auricle.errors import CheckpointError, ConfigError
 from auricle.models.asr import ASR, ModelConfig
 from auricle.recognizer import locate
+from auricle.training.adapting import own_memory
 
 _CLASSES = {
     "ctc": "AutoModelForCTC",
@@ -51,8 +52,7 @@ class _OneHead:
             raise _other(str(name), cls.head, ("whisper",))
         checkpoint = checkpoints.load(path)
         model = build(_with_head(checkpoint, cls.head))
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data = tensor.data.clone()  # those of a mapped file stay as they are
+        own_memory(model)
         return model.train()
 
     @classmethod

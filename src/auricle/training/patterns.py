@@ -60,9 +60,9 @@ def near(pattern: str, spellings: Mapping[str, Sequence[str]]) -> str:
     known: dict[str, None] = {}
     for names in spellings.values():
         for name in names:
-            parts = _NUMBER.sub(".*", name).split(".")
+            parts = starred(name).split(".")
             known |= dict.fromkeys(".".join(parts[: i + 1]) for i in range(len(parts)))
-    whole = _NUMBER.sub(".*", pattern)
+    whole = starred(pattern)
     like = difflib.get_close_matches(whole, known, n=_NEAR, cutoff=0.6)
     if not like:  # by its last part
         leaves: dict[str, str] = {}
@@ -82,7 +82,7 @@ def spellings_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """
     names = [name for name, _ in model.named_modules() if name]
     names += [name for name, _ in model.named_parameters()]
-    norms = {name for name, module in model.named_modules() if _is_norm(module)}
+    norms = {name for name, module in model.named_modules() if is_norm(module)}
     also: dict[str, tuple[str, ...]] = {}
     for name in names:
         others = _foreign(name, model)
@@ -113,5 +113,11 @@ def _foreign(name: str, model: nn.Module) -> tuple[str, ...]:
     return tuple(other for other in (theirs, nemos.removesuffix(".weight")) if other != name)
 
 
-def _is_norm(module: nn.Module) -> bool:
+def starred(name: str) -> str:
+    """A name with `*` for its numbers."""
+    return _NUMBER.sub(".*", name)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether it is a norm of any kind."""
     return "Norm" in type(module).__name__

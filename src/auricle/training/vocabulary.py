@@ -38,12 +38,10 @@ def with_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer, seed: int) -> C
     kept = torch.tensor([old.get(_spelled(piece), -1) for piece in tokenizer.pieces])  # [V]
     generator = torch.Generator().manual_seed(seed)
     before = checkpoint.config.vocab_size
-    tensors: dict[str, Tensor] = {}
-    for name, value in checkpoint.tensors.items():
-        if name in HEADS or name.startswith(EMBEDDINGS):
-            drawn = None if name in HEADS else generator
-            value = torch.cat([_rows(value[:before], kept, drawn), value[before:]])
-        tensors[name] = value
+    tensors = dict(checkpoint.tensors)
+    for name in remade(tensors):
+        value, drawn = tensors[name], None if name in HEADS else generator
+        tensors[name] = torch.cat([_rows(value[:before], kept, drawn), value[before:]])
     config = _sized(checkpoint.config, len(tokenizer.pieces))
     return replace(checkpoint, config=config, tokenizer=tokenizer, tensors=tensors)
 
