@@ -1,0 +1,1 @@
+"""Curating speech data: pipelines of steps over manifest rows, run exactly once."""
