@@ -1,4 +1,4 @@
-"""What a step is: a value that says what it needs and, opened at a place, works on batches of items.
+"""What a step is: a value that, opened at a place, works on batches of items.
 
 Steps know no engine, no shard and no journal. A step is a frozen dataclass, whose fields are its
 options in YAML; `@step` makes one of a generator function.
@@ -69,7 +69,7 @@ class Step:
     """One thing that is done to items, a batch at a time."""
 
     version: ClassVar[int] = 1  # one more whenever other results come out: older ones are redone
-    # Costly steps start a stage of their own: what they gave is kept for runs of an edited pipeline.
+    # A costly step starts a stage of its own: an edited pipeline finds what it gave before.
     costly: ClassVar[bool] = False
 
     @property
