@@ -31,7 +31,7 @@ def test_from_a_recipe_to_text(run: Run, recipe: Path) -> None:
     code, out, err = run("finetune", recipe, "adapt.lora.rank=2", "adapt.lora.targets=[self_attn]")
     assert (code, out) == (0, "runs/mine\n"), err
     lines = err.splitlines()
-    for said in ("LoRA of rank 2 on 5 layers", "memory, an estimate by two short clips"):
+    for said in ("LoRA of rank 2 on 5 layers", "memory, an estimate by short clips"):
         assert any(line.startswith(said) for line in lines), err
     assert "step 0: validation WER" in err
     assert "before, " in err and "on the same 8 held-out clips" in err
@@ -43,6 +43,15 @@ def test_from_a_recipe_to_text(run: Run, recipe: Path) -> None:
     assert Path("runs/mine/model/config.json").exists()
     code, out, err = run("transcribe", "data/000.wav", "-m", "runs/mine", "-f", "json")
     assert code == 0, err
+
+
+def test_in_half_precision(run: Run, recipe: Path) -> None:
+    """Whose `forward` accelerate wraps; with layers computed twice, and without."""
+    for number, twice in enumerate(("false", "true")):
+        changes = ("train.precision=bf16", f"train.gradient_checkpointing={twice}")
+        code, _, err = run("finetune", recipe, *changes, "-o", f"runs/{number}")
+        assert code == 0, err
+        assert "memory, an estimate by short clips" in err
 
 
 def test_a_model_to_begin_from_is_needed(run: Run, recipe: Path) -> None:

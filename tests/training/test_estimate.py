@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,13 +12,11 @@ import torch
 from auricle.checkpoints import build, load
 from auricle.training import estimate as module
 from auricle.training.adapting import adapt
-from auricle.training.estimate import Estimate, clip_of, estimate
+from auricle.training.estimate import Estimate, Largest, estimate, noise_for
 from auricle.training.objective import Objective
 from auricle.training.recipe import AdaptRecipe, LoraRecipe, LossRecipe, OptimizerRecipe, Recipe
-from auricle.training.recomputing import recompute_layers
+from auricle.training.recomputing import layers_of, recompute_layers
 from tests.checkpoints.goldens import nemo
-
-CPU = torch.device("cpu")
 
 
 def estimated(
@@ -27,12 +26,15 @@ def estimated(
     if lora:
         adapt(model, AdaptRecipe(lora=LoraRecipe(rank=2)), seed=0)
     if twice:
-        recompute_layers(model)
-    objective, recipe = Objective(model, LossRecipe()), Recipe("x")
-    found = estimate(
-        objective, clip_of(model.config, CPU), recipe, longest=seconds, autocast=nullcontext()
-    )
-    return found, objective
+        recompute_layers(layers_of(model))
+    objective = Objective(model, LossRecipe())
+    return estimate(
+        objective,
+        partial(noise_for, model.config),
+        Recipe("x"),
+        Largest(seconds, 10 * seconds),
+        autocast=nullcontext(),
+    ), objective
 
 
 @pytest.mark.parametrize(
@@ -40,9 +42,47 @@ def estimated(
 )
 def test_activations_of_a_longer_clip(name: str) -> None:
     found, objective = estimated(name)
-    inputs = clip_of(objective.model.config, CPU)(12.0)
+    inputs = noise_for(objective.model.config, 1, 12.0)
     kept = module._kept_bytes(objective, inputs)
-    assert found.kept(12.0) == pytest.approx(kept, rel=0.15)
+    assert found.kept(12.0) + found.fixed == pytest.approx(kept, rel=0.15)
+    assert found.fixed < 0.03 * kept
+
+
+class Wide(torch.nn.Module):
+    """A large layer that hears little."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(512, 512)
+
+    def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.layer(features).square().sum()}
+
+
+def test_copies_of_weights_in_half_precision_are_kept_once() -> None:
+    found = estimate(
+        Wide(),
+        lambda clips, seconds: (torch.randn(clips, int(seconds), 512, requires_grad=True),),
+        Recipe("x"),
+        Largest(10.0, 100.0),
+        autocast=torch.autocast("cpu", torch.bfloat16),
+    )
+    assert found.fixed == pytest.approx(2 * 512 * 512, rel=0.01)
+    assert found.kept(100.0) < 100 * 512 * 4 * 3
+
+
+def test_a_clip_of_a_window_takes_as_much_however_short_it_is() -> None:
+    found = estimate(
+        Wide(),
+        lambda clips, seconds: (torch.randn(clips, 4, 512),),
+        Recipe("x"),
+        Largest(8.4, 8.4 * 3, windows=True),
+        autocast=nullcontext(),
+    )
+    each = found.kept(8.4)
+    assert found.kept(8.4 * 3) == pytest.approx(3 * each)
+    assert "activations of a batch of 3 windows of 8.4 s" in found.text("adamw")
+    assert found.free is None or "data.max_batch up to about" in found.text("adamw")
 
 
 def test_adapters_and_layers_computed_twice_take_less() -> None:
@@ -61,7 +101,8 @@ def test_nothing_is_changed() -> None:
     drawn = torch.rand(3)
     torch.manual_seed(1)
     objective = Objective(model, LossRecipe())
-    estimate(objective, clip_of(model.config, CPU), Recipe("x"), longest=9, autocast=nullcontext())
+    noise = partial(noise_for, model.config)
+    estimate(objective, noise, Recipe("x"), Largest(9, 90), autocast=nullcontext())
     assert torch.equal(torch.rand(3), drawn)
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())

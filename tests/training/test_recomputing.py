@@ -10,7 +10,7 @@ from auricle.checkpoints import build, load
 from auricle.models.asr import ASR
 from auricle.training.objective import Objective
 from auricle.training.recipe import LossRecipe
-from auricle.training.recomputing import recompute_layers, uncounted
+from auricle.training.recomputing import layers_of, recompute_layers, uncounted
 from tests.checkpoints.goldens import nemo
 
 MODELS = ("hybrid_tdt_ctc", "citrinet", "jasper_dense_char", "local_global_ctc", "streaming_hybrid")
@@ -23,7 +23,7 @@ def learnt(name: str, *, twice: bool, frozen: bool = False) -> tuple[ASR, Tensor
             module.p = 0.2
     model.encoder.layers[0].requires_grad_(False) if frozen else None  # type: ignore[union-attr, operator]
     if twice:
-        recompute_layers(model)
+        recompute_layers(layers_of(model))
     torch.manual_seed(0)
     features = torch.randn(2, model.config.features.n_mels, 240)
     tokens = torch.randint(0, model.config.vocab_size, (2, 4))
@@ -61,7 +61,7 @@ def test_less_is_kept() -> None:
     for twice in (False, True):
         model = build(load(nemo("fastconformer_ctc"))).train()
         if twice:
-            recompute_layers(model)
+            recompute_layers(layers_of(model))
         sizes: list[int] = []
 
         def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:

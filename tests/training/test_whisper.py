@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,35 @@ def test_adapters_are_saved_for_peft_and_are_in_the_model(tmp_path: Path, folder
     assert len(moved) == len({n for n in moved if n.endswith(("_proj.weight", "fc1.weight"))}) + 4
     for name, tensor in merged.items():
         assert torch.allclose(tensor, theirs[name], atol=1e-5), name
+
+
+def test_memory_is_told_by_windows_before_the_first_step(tmp_path: Path, folder: Path) -> None:
+    said = []
+    for name, adapt in {"all": "null", "frozen": "{freeze: [encoder]}"}.items():
+        hearing = Hearing()
+        recipe = recipe_for(tmp_path, folder, f"adapt={adapt}", "train.steps=1", "data.max_batch=3")
+        train(recipe, tmp_path / name, progress=hearing)
+        said += [line for line in hearing.lines if line.startswith("memory, an estimate")]
+    assert all("activations of a batch of 3 windows of 2 s" in line for line in said)
+    moving = [float(re.search(r"move \(([\d.]+) %\)", line)[1]) for line in said]  # type: ignore[index]
+    assert moving[1] < 90 < moving[0] < 100  # the encoder's positions never move
+    assert "data.max_batch up to about" in said[0]
+
+
+def test_layers_computed_twice_give_the_same_gradients(tmp_path: Path, folder: Path) -> None:
+    losses, slopes = [], []
+    for twice in ("true", "false"):
+        changes = ("adapt=null", f"train.gradient_checkpointing={twice}")
+        trainee = trainee_for(tmp_path, folder, *changes)
+        torch.manual_seed(0)
+        loss = trainee.objective.train()(*trainee.noise(2, 2.0))["loss"]
+        loss.backward()
+        losses.append(loss)
+        slopes.append([p.grad for p in trainee.objective.parameters()])
+    assert torch.equal(*losses)
+    for one, other in zip(*slopes, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
 
 
 def base_tensors(folder: Path) -> Any:

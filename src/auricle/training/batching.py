@@ -80,6 +80,13 @@ class Plan:
             return self._data.max_seconds
         return max(item.duration for source in self._sources for item in source.items())
 
+    @property
+    def most_clips(self) -> int:
+        """In a batch of the first epoch; what the recipe allows, where sources are streamed."""
+        if any(source.size is None for source in self._sources):
+            return self._data.max_batch
+        return max(map(len, self._epoch(0)))
+
     def _planned(self, start: Position) -> Iterator[PlannedBatch]:
         """The batches of all ranks."""
         for epoch in itertools.count(start.epoch):

@@ -1,8 +1,8 @@
-"""What a training will take of the memory, found out beforehand on two short clips.
+"""What a training will take of the memory, found out beforehand on short clips.
 
-It is an estimate: what is kept for the backward pass is measured, and taken to grow with the length
-of a clip and, for attention, with its square. What the allocator loses and libraries take besides
-is not in it; a quarter of what is free is left for that.
+It is an estimate: what is kept for the backward pass is measured, and taken to grow with the number
+of clips, with the length of a clip and, for attention, with its square. What the allocator loses
+and libraries take besides is not in it; a quarter of what is free is left for that.
 """
 
 from __future__ import annotations
@@ -27,10 +27,23 @@ _STATE = {"adamw": 8.0, "adamw8bit": 2.0, "novograd": 4.0, "sgd": 0.0}  # bytes 
 
 
 @dataclass(frozen=True)
+class Largest:
+    """The largest batch: its seconds, padding counted, and those of its longest clip.
+
+    With `windows` every clip takes as much as the longest.
+    """
+
+    longest: float
+    seconds: float
+    windows: bool = False
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Bytes, but for `parameters` and `trained`, which are counted.
 
-    `growth` are the bytes kept of a clip by its seconds and by their square.
+    `growth` are the bytes kept of a clip by its seconds and by their square, `fixed` those that are
+    kept once, whatever the batch: copies of the weights in half precision.
     """
 
     parameters: int
@@ -42,6 +55,8 @@ class Estimate:
     batch_seconds: float
     workspace: int
     free: int | None
+    fixed: int = 0
+    windows: bool = False  # whether a clip takes `longest`, however short it is
 
     def kept(self, batch_seconds: float) -> float:
         """Of a batch of clips of the longest kind."""
@@ -53,36 +68,44 @@ class Estimate:
         """The `batch_seconds` that fit; 0 where not even one clip does."""
         if self.free is None:
             return None
-        room = (1 - LEFT_ASIDE) * self.free - self.movement - self.workspace
+        room = (1 - LEFT_ASIDE) * self.free - self.movement - self.workspace - self.fixed
         seconds = room / self.kept(1.0)
         return int(seconds) if seconds >= self.longest else 0
 
     def text(self, optimizer: str) -> str:
         """For people, in a line."""
-        largest = self.kept(self.batch_seconds) + self.workspace
+        largest = self.kept(self.batch_seconds) + self.workspace + self.fixed
+        if self.windows:
+            batch = f"{self._clips(self.batch_seconds)} windows of {self.longest:.3g} s"
+        else:
+            batch = f"{self.batch_seconds:g} s in clips of {self.longest:.3g} s"
         said = (
-            f"memory, an estimate by two short clips: {_count(self.parameters)} parameters "
+            f"memory, an estimate by short clips: {_count(self.parameters)} parameters "
             f"({_size(self.weights)}), of which {_count(self.trained)} move "
             f"({100 * self.trained / self.parameters:.3g} %); their gradients and {optimizer} "
-            f"{_size(self.movement)}; activations of a batch of {self.batch_seconds:g} s in clips "
-            f"of {self.longest:.3g} s {_size(largest)}"
+            f"{_size(self.movement)}; activations of a batch of {batch} {_size(largest)}"
         )
         if self.free is None or self.budget is None:
             return said
         fits = self.budget >= self.batch_seconds
         if not self.budget:
             end = "and not even one such clip may fit: lower data.max_seconds"
+        elif self.windows:
+            end = f"data.max_batch up to about {self._clips(self.budget)} should fit"
         else:
             end = f"data.batch_seconds up to about {self.budget} should fit"
         return f"{said}; {_size(self.free)} are free: {'' if fits else 'TOO LITTLE, '}{end}"
 
+    def _clips(self, seconds: float) -> int:
+        return int(seconds / self.longest + 1e-6)
+
 
 def estimate(
     objective: nn.Module,
-    inputs: Callable[[float], tuple[Any, ...]],
+    noise: Callable[[int, float], tuple[Any, ...]],
     recipe: Recipe,
+    batch: Largest,
     *,
-    longest: float,
     workspace: int = 0,
     autocast: AbstractContextManager[Any],
 ) -> Estimate:
@@ -90,51 +113,52 @@ def estimate(
 
     Args:
         objective: Gives losses, as in training; neither it nor the random numbers are changed.
-        inputs: Its arguments for a clip of so many seconds.
+        noise: Its arguments for so many clips of so many seconds.
         recipe: The training's.
-        longest: Seconds of the longest clip.
+        batch: The largest one.
         workspace: Bytes that a loss takes for a while, whatever the batch.
         autocast: The context in which it computes.
     """
     parameters = list(objective.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     device = parameters[0].device
+    short, long = (batch.longest, batch.longest) if batch.windows else PROBES
     objective.train()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), uncounted(objective), autocast:
-        first, second = (_kept_bytes(objective, inputs(seconds)) for seconds in PROBES)
-    one, other = PROBES
-    square = max(0.0, (second / other - first / one) / (other - one))
+        alone = _kept_bytes(objective, noise(1, short))
+        fixed = max(0, 2 * alone - _kept_bytes(objective, noise(2, short)))
+        one = (alone - fixed) / short  # a second
+        other = one if batch.windows else (_kept_bytes(objective, noise(1, long)) - fixed) / long
+    square = 0.0 if batch.windows else max(0.0, (other - one) / (long - short))
     each = 4.0 + _state(recipe.optimizer) + (4.0 if recipe.train.ema else 0.0)
     return Estimate(
         parameters=sum(p.numel() for p in parameters),
         trained=trained,
         weights=sum(p.numel() * p.element_size() for p in parameters),
         movement=int(trained * each),
-        growth=(first / one - square * one, square),
-        longest=longest,
-        batch_seconds=min(recipe.data.batch_seconds, longest * recipe.data.max_batch),
+        growth=(one - square * short, square),
+        longest=batch.longest,
+        batch_seconds=batch.seconds,
         workspace=workspace,
         free=free_bytes(device),
+        fixed=fixed,
+        windows=batch.windows,
     )
 
 
-def clip_of(config: ModelConfig, device: torch.device) -> Callable[[float], tuple[Any, ...]]:
-    """What `Objective` takes, for one clip of noise of so many seconds."""
-
-    def inputs(seconds: float) -> tuple[Tensor | None, ...]:
-        features = config.features
-        frames = int(seconds * features.sample_rate) // features.hop_length
-        tokens = max(1, int(seconds * TOKENS))
-        return (
-            torch.randn(1, features.n_mels * features.frame_splicing, frames, device=device),
-            torch.tensor([frames], device=device),
-            torch.randint(config.vocab_size, (1, tokens), device=device),
-            torch.tensor([tokens], device=device),
-            None if config.prompt is None else torch.zeros(1, dtype=torch.int64, device=device),
-        )
-
-    return inputs
+def noise_for(config: ModelConfig, clips: int, seconds: float) -> tuple[Tensor | None, ...]:
+    """What `Objective` takes, for so many clips of noise."""
+    features = config.features
+    frames = int(seconds * features.sample_rate) // features.hop_length
+    tokens = max(1, int(seconds * TOKENS))
+    return (
+        torch.randn(clips, features.n_mels * features.frame_splicing, frames),
+        torch.full((clips,), frames),
+        torch.randint(config.vocab_size, (clips, tokens)),
+        torch.full((clips,), tokens),
+        None if config.prompt is None else torch.zeros(clips, dtype=torch.int64),
+    )
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -157,14 +181,16 @@ def _kept_bytes(objective: nn.Module, inputs: tuple[Any, ...]) -> int:
     inside = _Kept(own)  # of one of the layers that are computed twice
     layers = [module for module in objective.modules() if is_recomputed(module)]
 
-    def note(layer: nn.Module, args: tuple[Any, ...]) -> None:
-        for tensor in args[0] if isinstance(args[0], list) else args[:1]:
-            kept.pack(tensor)
+    def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for given in (*args, *kwargs.values()):
+            for value in given if isinstance(given, list) else [given]:
+                if isinstance(value, Tensor):
+                    kept.pack(value)
         if layer is layers[0]:
             with inside.counting():
-                once(layer, *args)
+                once(layer, *args, **kwargs)
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     try:
         with kept.counting():
             objective(*inputs)["loss"]

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auricle.checkpoints import Checkpoint
 from auricle.errors import ConfigError, NonFiniteLoss
 from auricle.models.norms import BatchNorm
 from auricle.tokenizers import Tokenizer
@@ -29,7 +28,7 @@ from auricle.training import loading, ranks
 from auricle.training.adapting import Trained, rates, trained
 from auricle.training.averaging import Ema, average
 from auricle.training.batching import Plan, sorted_batches
-from auricle.training.estimate import clip_of, estimate
+from auricle.training.estimate import Largest, estimate
 from auricle.training.items import Batch, Position
 from auricle.training.loading import Loading
 from auricle.training.optimizing import build_optimizer, learning_rate
@@ -48,7 +47,7 @@ from auricle.training.starting import (
     usable,
 )
 from auricle.training.trackers import Tracker, open_trackers
-from auricle.training.trainee import AnyCheckpoint, AnyObjective
+from auricle.training.trainee import AnyCheckpoint, AnyObjective, Trainee
 from auricle.training.validating import Heard, HeldOut, Validation, validate
 
 Ending = Literal["finished", "early", "minutes", "interrupted", "terminated"]
@@ -151,8 +150,6 @@ def train(
                 _restore(training, folder)
             if run is not None:
                 run.write_start({"seed": recipe.train.seed, "processes": accelerator.num_processes})
-            if recipe.init_from is not None:
-                _tell_memory(training)
             told.started(training.total, recipe.train.minutes, training.at.step)
             if recipe.init_from is not None and training.at.step == 0:
                 _judge_before(training)
@@ -190,6 +187,9 @@ def _prepared(
         rank=rank,
         world=world,
     )
+    heard = trainee.loading(training=True)
+    if recipe.init_from is not None:
+        _tell_memory(trainee, plan, recipe, accelerator, progress)
     shown = sorted_batches([item for s in held_out for item in s.items()], data, rank, world)
     return _Training(
         recipe=recipe,
@@ -202,7 +202,7 @@ def _prepared(
         optimizer=optimizer,
         ema=Ema(objective.model, recipe.train.ema) if recipe.train.ema else None,
         plan=plan,
-        loading=trainee.loading(training=True),
+        loading=heard,
         held_out=HeldOut(shown, trainee.loading(training=False), data.workers),
         total=_total_steps(recipe, plan),
         run=run,
@@ -210,6 +210,34 @@ def _prepared(
         progress=progress,
         signals=signals,
     )
+
+
+def _tell_memory(
+    trainee: Trainee, plan: Plan, recipe: Recipe, accelerator: Any, progress: Progress
+) -> None:
+    """Say beforehand what the training will take."""
+    if not accelerator.is_main_process or accelerator.is_fsdp2:  # whose pieces are not the whole
+        return
+    objective, data, longest = trainee.objective, recipe.data, plan.longest
+    if trainee.window is None:
+        batch = Largest(longest, min(data.batch_seconds, longest * data.max_batch))
+    else:
+        batch = Largest(trainee.window, trainee.window * plan.most_clips, windows=True)
+
+    def noise(clips: int, seconds: float) -> tuple[Tensor | None, ...]:
+        return tuple(
+            None if t is None else t.to(accelerator.device) for t in trainee.noise(clips, seconds)
+        )
+
+    found = estimate(
+        objective,
+        noise,
+        recipe,
+        batch,
+        workspace=trainee.workspace,
+        autocast=accelerator.autocast(),
+    )
+    progress.said(found.text(recipe.optimizer.name))
 
 
 def _there(run: RunFolder | None) -> RunFolder:
@@ -410,25 +438,6 @@ def _validate(training: _Training) -> None:
             run.write_heard("best", training.heard)
     at.stale = 0 if at.best is None or wer < at.best else at.stale + 1
     at.best = wer if at.best is None else min(wer, at.best)
-
-
-def _tell_memory(training: _Training) -> None:
-    """Say beforehand what the training will take."""
-    accelerator, recipe = training.accelerator, training.recipe
-    if not accelerator.is_main_process or accelerator.is_fsdp2:  # whose pieces are not the whole
-        return
-    if not isinstance(training.start, Checkpoint):  # a Whisper, which keeps as much of any clip
-        return
-    config = training.start.config
-    found = estimate(
-        training.objective,
-        clip_of(config, accelerator.device),
-        recipe,
-        longest=training.plan.longest,
-        workspace=recipe.loss.joint_memory_mb << 20 if config.transducer else 0,
-        autocast=accelerator.autocast(),
-    )
-    training.progress.said(found.text(recipe.optimizer.name))
 
 
 def _judge_before(training: _Training) -> None:

@@ -1,13 +1,13 @@
-"""Less memory for more time: what is inside an encoder's layers is computed again when needed.
+"""Less memory for more time: what is inside a model's layers is computed again when needed.
 
 The second pass has the first one's dropout, and does not count for the statistics of a BatchNorm.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,23 +18,27 @@ from auricle.models.asr import ASR
 from auricle.models.conformer import ConformerEncoder
 
 
-def recompute_layers(model: ASR) -> None:
-    """Keep of the encoder's layers, in training, only what goes into them."""
-    encoder = model.encoder
-    layers = encoder.layers if isinstance(encoder, ConformerEncoder) else encoder.encoder
+def recompute_layers(layers: Iterable[nn.Module]) -> None:
+    """Keep of what is inside these layers, in training, nothing but what goes into them."""
     for layer in layers:
         # Not a module around it: names of parameters stay, and so do other libraries' hooks.
-        setattr(layer, "forward", _twice(layer, layer.forward))  # noqa: B010
+        setattr(layer, "forward", _Twice(layer, layer.forward))  # noqa: B010
+
+
+def layers_of(model: ASR) -> Iterable[nn.Module]:
+    """The encoder's layers, where most of the memory goes."""
+    encoder = model.encoder
+    return encoder.layers if isinstance(encoder, ConformerEncoder) else encoder.encoder
 
 
 def is_recomputed(layer: nn.Module) -> bool:
     """Whether `recompute_layers` has changed it."""
-    return "forward" in vars(layer)
+    return isinstance(vars(layer).get("forward"), _Twice)  # accelerate puts a forward there, too
 
 
-def once(layer: Any, *args: Any) -> Any:
+def once(layer: Any, *args: Any, **kwargs: Any) -> Any:
     """What a layer that `recompute_layers` has changed would be without that."""
-    return layer.forward.__wrapped__(*args)
+    return layer.forward.once(*args, **kwargs)
 
 
 @contextmanager
@@ -52,14 +56,19 @@ def uncounted(module: nn.Module) -> Iterator[None]:
             norm._buffers.update(buffers)
 
 
-def _twice(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), uncounted(layer)
+@dataclass(frozen=True)
+class _Twice:
+    """A layer's forward, which in training is computed again for the gradients."""
 
-    @functools.wraps(forward)
-    def run(*args: Any) -> Any:
-        if not (layer.training and torch.is_grad_enabled()):
-            return forward(*args)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts)
+    layer: nn.Module
+    once: Callable[..., Any]
 
-    return run
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not (self.layer.training and torch.is_grad_enabled()):
+            return self.once(*args, **kwargs)
+        return checkpoint(
+            self.once, *args, use_reentrant=False, context_fn=self._contexts, **kwargs
+        )
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), uncounted(self.layer)

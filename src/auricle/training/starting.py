@@ -29,7 +29,7 @@ from auricle.training.checking import check, sifted
 from auricle.training.objective import Objective
 from auricle.training.progress import Progress
 from auricle.training.recipe import DataRecipe, ModelRecipe, Recipe
-from auricle.training.recomputing import recompute_layers
+from auricle.training.recomputing import layers_of, recompute_layers
 from auricle.training.run import RunFolder
 from auricle.training.sources import Source, texts
 from auricle.training.spec_augment import SpecAugment
@@ -169,6 +169,6 @@ def trainable(recipe: Recipe, start: Checkpoint, progress: Progress) -> tuple[AS
         progress.said(adapt(model, recipe.adapt, remade=new, seed=recipe.train.seed))
     own_memory(model)
     if recipe.train.gradient_checkpointing:
-        recompute_layers(model)
+        recompute_layers(layers_of(model))
     whole = all(parameter.requires_grad for parameter in model.parameters())
     return model, None if whole else start.fingerprint()

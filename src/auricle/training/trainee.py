@@ -14,6 +14,7 @@ from auricle.checkpoints import Checkpoint
 from auricle.checkpoints.whisper_model import WhisperCheckpoint
 from auricle.tokenizers import Tokenizer
 from auricle.training.alignment import ModelFacts
+from auricle.training.estimate import noise_for
 from auricle.training.items import Batch
 from auricle.training.loading import Loading
 from auricle.training.objective import Objective
@@ -78,8 +79,19 @@ class Trainee(Protocol):
     def facts(self) -> ModelFacts:
         """What looking at the data must know."""
 
+    @property
+    def window(self) -> float | None:
+        """The seconds that every clip is padded to; None where it is those of the batch."""
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that the loss takes for a while, whatever the batch."""
+
     def loading(self, *, training: bool) -> Loading:
         """How items become batches; in validation nothing is changed in them."""
+
+    def noise(self, clips: int, seconds: float) -> tuple[Tensor | None, ...]:
+        """What the objective takes for such a batch, to see what it keeps of it."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,20 @@ class AsrTrainee:
         """Those of the configuration."""
         return ModelFacts.of(self.whole.config)
 
+    @property
+    def window(self) -> None:
+        """There is none."""
+
+    @property
+    def workspace(self) -> int:
+        """The joint network is computed in pieces of this size."""
+        transducer = self.whole.config.transducer is not None
+        return self.recipe.loss.joint_memory_mb << 20 if transducer else 0
+
     def loading(self, *, training: bool) -> Loading:
         """With the features that the checkpoint was trained with."""
         return Loading.of(self.whole, self.recipe, training=training)
+
+    def noise(self, clips: int, seconds: float) -> tuple[Tensor | None, ...]:
+        """By the configuration."""
+        return noise_for(self.whole.config, clips, seconds)

@@ -28,9 +28,11 @@ from auricle.tokenizers import Tokenizer
 from auricle.training.adapting import adapt
 from auricle.training.alignment import ModelFacts
 from auricle.training.augment import Waveform
+from auricle.training.estimate import TOKENS
 from auricle.training.items import Batch
 from auricle.training.progress import Progress
 from auricle.training.recipe import ModelRecipe, Recipe, TextStyle
+from auricle.training.recomputing import recompute_layers
 from auricle.training.spec_augment import SpecAugment
 from auricle.training.texts import normalise
 from auricle.training.whisper_data import (
@@ -200,9 +202,8 @@ class WhisperTrainee:
         sound = Waveform(recipe.augment, SAMPLE_RATE)
         self.objective.encoded = self._hears_the_same(sound)
         if training:
-            seconds = config.max_source_positions * FRAMES_PER_POSITION * HOP / SAMPLE_RATE
             once = ", and encoded once: the encoder is frozen" * self.objective.encoded
-            self.said(f"sound is heard in windows of {seconds:g} s{once}")
+            self.said(f"sound is heard in windows of {self.window:g} s{once}")
         return WhisperLoading(
             WhisperMel(config.num_mel_bins, config.max_source_positions * FRAMES_PER_POSITION),
             self.tokenizer,
@@ -212,6 +213,34 @@ class WhisperTrainee:
             most_tokens=config.max_target_positions - _PROMPT,
             width=config.d_model,
             encode=self._encode if self.objective.encoded else None,
+        )
+
+    @property
+    def window(self) -> float:
+        """What the encoder hears at once."""
+        positions = int(self.objective.model.config.max_source_positions)
+        return positions * FRAMES_PER_POSITION * HOP / SAMPLE_RATE
+
+    @property
+    def workspace(self) -> int:
+        """None."""
+        return 0
+
+    def noise(self, clips: int, seconds: float) -> tuple[Tensor | None, ...]:
+        """Mels, or encodings where those are made before."""
+        config, prompt = self.objective.model.config, prompt_config(self.start)
+        positions, tokens = int(config.max_source_positions), max(1, int(seconds * TOKENS))
+        if self.objective.encoded:
+            heard = torch.randn(clips, config.d_model, positions)
+        else:
+            heard = torch.randn(clips, config.num_mel_bins, positions * FRAMES_PER_POSITION)
+        languages = None if prompt is None else torch.full((clips,), min(prompt.languages.values()))
+        return (
+            heard,
+            torch.full((clips,), positions * FRAMES_PER_POSITION),
+            torch.randint(self.tokenizer.end, (clips, tokens)),
+            torch.full((clips,), tokens),
+            languages,
         )
 
     def _hears_the_same(self, sound: Waveform) -> bool:
@@ -246,7 +275,7 @@ def whisper_trainee(start: WhisperCheckpoint, recipe: Recipe, progress: Progress
     if recipe.adapt is not None:
         progress.said(adapt(model, recipe.adapt, seed=recipe.train.seed))
     if recipe.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        recompute_layers([*model.model.encoder.layers, *model.model.decoder.layers])
     light = replace(start, tensors={}, fixed={POSITIONS: start.tensors[POSITIONS]})
     masks = SpecAugment(spec) if spec else None
     objective = WhisperObjective(model, light, recipe.data.text, masks)
