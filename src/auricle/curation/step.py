@@ -10,11 +10,14 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from auricle.audio import Samples
 from auricle.curation.items import Item, Outcome
+
+if TYPE_CHECKING:  # the driver of a job does without NumPy
+    from auricle.audio import Samples
 
 Work = Callable[[Sequence[Item]], Iterable[Outcome]]
 
@@ -91,6 +94,13 @@ class Step:
     def batch(self) -> Batch:
         """How many items it works on at once."""
         return Batch()
+
+    def budget(self, place: Place) -> Batch:
+        """The batches of a job, asked for once, on a device of the job, and then kept with it.
+
+        Where memory decides, a step may measure here; a job that goes on does as before.
+        """
+        return self.batch
 
     @property
     def needs(self) -> Needs:
@@ -184,6 +194,20 @@ class FunctionStep(Step):
     def open(self, place: Place) -> Work:
         """The function itself."""
         return self.function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: where `@step` stands above a function, its name means the step.
+        here = (self.function.__module__, self.function.__qualname__)
+        return _by_name, (*here, self.takes, self.adds, self.at_once)
+
+
+def _by_name(
+    module: str, name: str, takes: tuple[str, ...], adds: tuple[str, ...], at_once: Batch
+) -> FunctionStep:
+    there: Any = import_module(module)
+    for part in name.split("."):
+        there = getattr(there, part)
+    return there if isinstance(there, FunctionStep) else FunctionStep(there, takes, adds, at_once)
 
 
 def step(
