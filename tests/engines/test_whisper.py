@@ -127,6 +127,18 @@ def test_english_only(english: WhisperEngine) -> None:
         english.transcribe([_noise(1)], EngineOptions(task="translate"))
 
 
+def test_how_likely_each_language_is(multi: WhisperEngine, english: WhisperEngine) -> None:
+    clip = _noise(35)
+    found = multi.languages_of(clip)
+    assert set(found) == set(multi.languages)
+    assert sum(found.values()) == pytest.approx(1, abs=1e-3)
+    assert found == multi.languages_of(clip[: 30 * 16000])
+    (transcript,) = multi.transcribe([clip], EngineOptions(timestamps=False))
+    assert transcript.language == max(found, key=lambda code: found[code])
+    with pytest.raises(ConfigError, match="english understands English only"):
+        english.languages_of(clip)
+
+
 def test_every_language_has_one_code() -> None:
     assert len(LANGUAGES) == 100
     for code, name in LANGUAGES.items():
@@ -271,6 +283,18 @@ def test_transformers_gives_the_same_shape(
     with ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(engine.transcribe, clips, EngineOptions(language="en")) for _ in "ab"]
         assert all(job.result() == first for job in jobs)
+
+
+@pytest.mark.parity
+def test_transformers_finds_languages_as_likely(
+    multi: WhisperEngine, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", reason="needs the extra whisper-hf")
+    to_huggingface(folders / "multi-ct2", tmp_path / "hf")
+    monkeypatch.setattr(whisper_ctranslate2, "installed", lambda: False)
+    engine = WhisperEngine(tmp_path / "hf", precision="fp32")
+    for clip in (_noise(3), _noise(35, seed=1)):
+        assert engine.languages_of(clip) == pytest.approx(multi.languages_of(clip), abs=1e-3)
 
 
 @pytest.mark.parity

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from auricle.decoding.align import needed_steps
 from auricle.models.asr import ASR
-from auricle.training.alignment import ModelFacts, drop_reason, needed_steps, steps_of
+from auricle.training.alignment import ModelFacts, drop_reason, steps_of
 from auricle.training.items import Item
 from auricle.training.sounds import FileSound
 from tests.models.test_asr import CITRINET, CTC, HYBRID

@@ -130,7 +130,37 @@ class TorchEngine:
         """
         if options.task != "transcribe":
             raise ConfigError(f"{self.name} only transcribes: task={options.task!r} needs Whisper")
-        number = self.prompt(options.language)
+        encodings, steps, leads = self._encode(clips, options.language)
+        hypotheses, _ = self.decode(encodings, steps, options.decode)
+        return [
+            self._transcript(hypothesis, len(clip) / self.sample_rate, lead, options)
+            for hypothesis, clip, lead in zip(hypotheses, clips, leads, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def log_probs(
+        self, clips: Sequence[npt.NDArray[np.float32]], language: str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
+        """What the CTC head gives for one batch, whichever head decodes.
+
+        Returns:
+            Log-probabilities [B, T, V+1] in fp32, the steps that count in each row [B], and the
+            seconds of silence that were put before each clip (see `transcribe`).
+
+        Raises:
+            ConfigError: The model has no CTC head, or does not know the language.
+        """
+        if self.model.ctc is None:
+            raise ConfigError(f"{self.name} has no CTC head; it has {', '.join(self.heads)}")
+        encodings, steps, leads = self._encode(clips, language)
+        log_probs = self.model.ctc(encodings).float().log_softmax(dim=-1)
+        return log_probs, steps, [lead / self.sample_rate for lead in leads]
+
+    def _encode(
+        self, clips: Sequence[npt.NDArray[np.float32]], language: str | None
+    ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """Encodings [B, T, D], the steps in each row [B], and the zeros put before each clip."""
+        number = self.prompt(language)
         prompt = None if number is None else torch.full((len(clips),), number, device=self.device)
         minimum = int(MIN_SECONDS * self.sample_rate)
         leads = [max(0, minimum - len(clip)) // 2 for clip in clips]
@@ -138,11 +168,7 @@ class TorchEngine:
         encodings, steps = self.model.encode(
             samples.to(self.device), lengths.to(self.device), prompt=prompt
         )
-        hypotheses, _ = self.decode(encodings, steps, options.decode)
-        return [
-            self._transcript(hypothesis, len(clip) / self.sample_rate, lead, options)
-            for hypothesis, clip, lead in zip(hypotheses, clips, leads, strict=True)
-        ]
+        return encodings, steps, leads
 
     def prompt(self, language: str | None) -> int | None:
         """The number that tells the model a language; None for models that take none.

@@ -45,6 +45,8 @@ class _Runner(Protocol):
         self, clip: NDArray[np.float32], language: str | None, task: str, words: bool
     ) -> Transcript: ...
 
+    def languages_of(self, clip: NDArray[np.float32]) -> dict[str, float]: ...
+
 
 class WhisperEngine:
     """Transcribes and translates with one Whisper model.
@@ -106,6 +108,19 @@ class WhisperEngine:
             return [one(clip) for clip in clips]
         with ThreadPoolExecutor(self._runner.workers, "whisper") as pool:
             return list(pool.map(one, clips))
+
+    def languages_of(self, clip: NDArray[np.float32]) -> dict[str, float]:
+        """How likely each language is in the first 30 s of a clip [S], by code; they sum to 1.
+
+        Raises:
+            ConfigError: The model knows English only.
+        """
+        if not self._runner.multilingual:
+            raise ConfigError(
+                f"{self.name} understands English only and cannot tell languages; "
+                "use a multilingual Whisper"
+            )
+        return self._runner.languages_of(clip)
 
     def _checked(self, options: EngineOptions) -> tuple[str | None, str]:
         if not isinstance(options.decode, Greedy):

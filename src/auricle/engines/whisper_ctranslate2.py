@@ -128,6 +128,17 @@ class CTranslate2Whisper:
             model=self.name,
         )
 
+    def languages_of(self, clip: NDArray[np.float32]) -> dict[str, float]:
+        """The probability of each language in the first 30 s of a clip [S].
+
+        A short clip has silence behind it, as in OpenAI's code; faster-whisper's own detection
+        puts zeros behind its features instead.
+        """
+        window = np.zeros(WINDOW * HOP, np.float32)
+        window[: len(clip)] = clip[: len(window)]
+        _, _, found = self._model.detect_language(window)
+        return {code: float(p) for code, p in found}
+
     def _decode(
         self, clip: NDArray[np.float32], options: dict[str, Any], words: bool
     ) -> tuple[list[_Window], str]:

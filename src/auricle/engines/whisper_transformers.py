@@ -113,6 +113,22 @@ class TransformersWhisper:
             )
         return self._transcript(output["segments"][0], language, len(clip) / SAMPLE_RATE)
 
+    def languages_of(self, clip: NDArray[np.float32]) -> dict[str, float]:
+        """The probability of each language in the first 30 s of a clip [S]."""
+        import torch
+
+        inputs = self._processor.feature_extractor(
+            clip[: WINDOW * HOP], sampling_rate=SAMPLE_RATE, return_tensors="pt"
+        )
+        features = inputs.input_features.to(self._model.device, self._model.dtype)  # [1, M, T]
+        settings = self._model.generation_config
+        begin = torch.full((1, 1), settings.decoder_start_token_id, device=self._model.device)
+        with self._lock, torch.inference_mode(), quiet():
+            logits = self._model(features, decoder_input_ids=begin).logits[0, -1].float()  # [V]
+        of_languages = logits[[settings.lang_to_id[f"<|{code}|>"] for code in self.languages]]
+        found = of_languages.softmax(dim=-1).tolist()
+        return dict(zip(self.languages, found, strict=True))
+
     def _transcript(self, found: list[Any], language: str, duration: float) -> Transcript:
         segments, tokens = [], []
         for raw in found:

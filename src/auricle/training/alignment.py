@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from auricle.models.asr import ModelConfig
+from auricle.decoding.align import needed_steps
+from auricle.models.asr import ModelConfig, PromptConfig
 from auricle.models.conformer import ConformerConfig
 from auricle.models.jasper import JasperConfig
 from auricle.training.items import Item
@@ -14,15 +14,19 @@ from auricle.training.items import Item
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the check must know of a model: its heads, and the steps that seconds of sound make."""
+    """What the check must know of a model: its heads, and the steps that seconds of sound make.
+
+    Where it has a `prompt`, each text must say a language that this knows.
+    """
 
     heads: tuple[str, ...]
     steps: Callable[[float], int]
+    prompt: PromptConfig | None = None
 
     @classmethod
     def of(cls, config: ModelConfig) -> ModelFacts:
         """Those of a model."""
-        return cls(config.heads, lambda seconds: steps_of(config, seconds))
+        return cls(config.heads, lambda seconds: steps_of(config, seconds), config.prompt)
 
     @property
     def needs_alignment(self) -> bool:
@@ -56,11 +60,6 @@ def _subsampled(encoder: ConformerConfig, frames: int) -> int:
     for _ in range(factor.bit_length() - 1):
         frames = frames // 2 + 1
     return frames
-
-
-def needed_steps(tokens: Sequence[int]) -> int:
-    """The shortest output that CTC can align with `tokens`: a blank stands between equals."""
-    return len(tokens) + sum(one == next_one for one, next_one in pairwise(tokens))
 
 
 def drop_reason(
