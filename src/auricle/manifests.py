@@ -39,40 +39,55 @@ class Row:
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
+class BadRow(ManifestError):
+    """A row that cannot be read: where it stands, what is wrong with it, and what stands there."""
+
+    def __init__(self, path: Path, line: int, problem: str, content: bytes) -> None:
+        super().__init__(f"{path}, line {line}: {problem}")
+        self.path, self.line, self.problem, self.content = path, line, problem, content
+
+
 def is_manifest(path: str | Path) -> bool:
     """Whether a file's name is that of a manifest."""
     return Path(path).name.lower().endswith(_SUFFIXES)
 
 
-def read(
-    path: str | Path, *, bad_row: Callable[[ManifestError], None] | None = None
-) -> Iterator[Row]:
+def read(path: str | Path, *, bad_row: Callable[[BadRow], None] | None = None) -> Iterator[Row]:
     """The rows of a manifest, in order; empty lines are passed over.
 
     Args:
         path: The manifest.
-        bad_row: Is given what is wrong with each row that cannot be read, and reading goes on;
-            None raises it.
+        bad_row: Is given each row that cannot be read, and reading goes on; None raises it.
 
     Raises:
         ManifestError: No such file, or a row that cannot be read; it names the file and the line
             and comes when that row is reached.
     """
     path = Path(path)
-    folder, number = path.parent, 0
+    for number, line in lines(path):
+        try:
+            row = _decoded(line, number, path.parent)
+        except _RowError as error:
+            wrong = BadRow(path, number, str(error), line)
+            if bad_row is None:
+                raise wrong from None
+            bad_row(wrong)
+            continue
+        if row is not None:
+            yield row
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, which may be gzipped, with their numbers from 1.
+
+    Raises:
+        ManifestError: No such file, or damaged; it comes when the damage is reached.
+    """
+    number = 0
     try:
         with _open(path) as file:
             for number, line in enumerate(file, 1):
-                try:
-                    row = _decoded(line, number, folder)
-                except _RowError as error:
-                    wrong = ManifestError(f"{path}, line {number}: {error}")
-                    if bad_row is None:
-                        raise wrong from None
-                    bad_row(wrong)
-                    continue
-                if row is not None:
-                    yield row
+                yield number, line
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such manifest; check the path") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -144,13 +159,21 @@ def _row(line: str, folder: Path) -> Row:
     if not isinstance(name, str) or not name:
         raise _RowError(f"needs audio_filepath, the recording's path, got {name!r}")
     return Row(
-        path=folder / Path(name).expanduser(),
+        path=folder / _expanded(name),
         duration=_seconds(data, "duration") or None,  # 0 is what tools write for "not measured"
         text=_string(data, "text"),
         offset=_seconds(data, "offset") or 0.0,
         language=_string(data, "lang"),
         data=data,
     )
+
+
+def _expanded(name: str) -> Path:
+    """With the home folder for `~`; `~name` of nobody here is a name like any other."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def _seconds(data: Mapping[str, Any], key: str) -> float | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auricle import audio
+from auricle import audio, manifests
 from auricle.audio import Samples
 from auricle.errors import AudioError, ManifestError, MissingExtra, first_line
 from auricle.training.rows import Found
@@ -41,8 +41,10 @@ class CutSound:
         return self.duration
 
 
-def cut_rows(path: Path) -> Iterator[Found]:
+def cut_rows(path: Path, bad_row: Callable[[ManifestError], None] | None = None) -> Iterator[Found]:
     """The cuts of a Lhotse file; texts of several supervisions are joined in their order.
+
+    A line that holds no cut goes to `bad_row`, if there is one.
 
     Paths that stand relative in it are taken from its folder where there is such a file, else from
     the working folder, as Lhotse does.
@@ -53,12 +55,24 @@ def cut_rows(path: Path) -> Iterator[Found]:
     """
     try:
         from lhotse import CutSet
+        from lhotse.serialization import deserialize_item
     except ImportError as error:
         raise MissingExtra(
             f"Lhotse's cuts need an extra: pip install 'auricle[lhotse]' ({first_line(error)})"
         ) from None
     if not path.is_file():
         raise ManifestError(f"{path}: no such file of cuts; check the path")
+    if bad_row is not None and path.name.endswith((".jsonl", ".jsonl.gz")):
+        for number, line in manifests.lines(path):
+            if not line.strip():
+                continue
+            try:
+                found = _found(deserialize_item(json.loads(line)), path)
+            except Exception as error:  # Lhotse's readers have no root of their errors
+                bad_row(manifests.BadRow(path, number, f"no cut: {first_line(error)}", line))
+                continue
+            yield found
+        return
     count = 0
     try:
         for cut in CutSet.from_file(path):

@@ -50,7 +50,7 @@ def folder_rows(folder: Path, source: SourceRecipe) -> Iterator[Found]:
             name = row.get("file_name")
             if not isinstance(name, str) or not name:
                 raise ManifestError(f"{path}, line {number}: needs file_name, the sound's path")
-            if source.text_column not in row:
+            if source.text_column and source.text_column not in row:
                 raise ConfigError(
                     f"{path}: has no column {source.text_column!r}; set text_column to one of "
                     f"{', '.join(row)}"
@@ -59,7 +59,7 @@ def folder_rows(folder: Path, source: SourceRecipe) -> Iterator[Found]:
             split = _split(file.relative_to(folder))
             splits.add(split)
             if split == wanted:
-                text, language = row[source.text_column], row.get("lang") or row.get("language")
+                text, language = row.get(source.text_column), row.get("lang") or row.get("language")
                 duration = _seconds(row, f"{path}, line {number}")
                 kept = {key: value for key, value in row.items() if key != source.text_column}
                 sound = FileSound(str(file))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -38,13 +38,18 @@ class DatasetSound:
 
     def read(self, sample_rate: int) -> Samples:
         """Mono samples [S]."""
-        return self._content().read(sample_rate)
+        return self.stored().read(sample_rate)
 
     def seconds(self) -> float:
         """What the header says."""
-        return self._content().seconds()
+        return self.stored().seconds()
 
-    def _content(self) -> BytesSound:
+    def stored(self) -> BytesSound:
+        """The file as the data set holds it.
+
+        Raises:
+            AudioError: It holds none.
+        """
         stored = _opened(self.rows)[self.row][self.column]
         return BytesSound(_bytes(stored, self.name), self.name)
 
@@ -86,12 +91,13 @@ class Streamed:
 
     def items(self) -> Iterator[Item]:
         """A pass as the data lies."""
-        return self._sieve.items(self._rows(self._stream))
+        return self._sieve.items(_stream_rows(self._stream, self.source))
 
     def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
         """A pass with shards and a buffer shuffled."""
         seed, buffer = int(rng.integers(1 << 31)), min(_BUFFER, self.data.shuffle_buffer)
-        return self._sieve.items(self._rows(self._stream.shuffle(seed=seed, buffer_size=buffer)))
+        stream = self._stream.shuffle(seed=seed, buffer_size=buffer)
+        return self._sieve.items(_stream_rows(stream, self.source))
 
     @cached_property
     def _sieve(self) -> Sieve:
@@ -99,20 +105,15 @@ class Streamed:
 
     @cached_property
     def _stream(self) -> Any:
-        stream = _undecoded(_loaded(self.source, self.folder), self.source)
-        return stream if self.source.limit is None else stream.take(self.source.limit)
-
-    def _rows(self, stream: Any) -> Iterator[Found]:
-        labels = _labels(stream)
-        for number, row in enumerate(stream):
-            stored = row.pop(self.source.audio_column)
-            name = _row_name(self.source, number, stored)
-            sound = _sound(stored, name)
-            yield _found(row, name, sound, self.source, labels)
+        return _opened_stream(self.source, self.folder)
 
 
-def dataset_rows(source: SourceRecipe, folder: Path) -> Iterator[Found]:
-    """The rows of a data set on disk.
+def dataset_rows(
+    source: SourceRecipe, folder: Path, columns: Collection[str] | None = None
+) -> Iterator[Found]:
+    """The rows of a data set on disk, or as they come if it is streamed.
+
+    Columns of plain values are kept, or those that `columns` names, whatever they hold.
 
     Raises:
         ConfigError: No such data set, split or column; it names those that there are.
@@ -121,19 +122,29 @@ def dataset_rows(source: SourceRecipe, folder: Path) -> Iterator[Found]:
     folder_of_sound = folder / Path(str(source.dataset)).expanduser()
     if is_audio_folder(folder_of_sound):
         yield from folder_rows(folder_of_sound, source)
-        return
-    whole = _undecoded(_loaded(source, folder), source)
+    elif source.streaming:
+        yield from _stream_rows(_opened_stream(source, folder, columns), source, columns)
+    else:
+        yield from _rows_on_disk(source, folder, columns)
+
+
+def _rows_on_disk(
+    source: SourceRecipe, folder: Path, columns: Collection[str] | None
+) -> Iterator[Found]:
+    whole = _undecoded(_loaded(source, folder), source, columns)
     audio = whole.select_columns([source.audio_column])
     address = pickle.dumps(audio.with_format(None))
     plain = [name for name, feature in whole.features.items() if _is_plain(feature)]
-    labels = _labels(whole)
+    if columns is not None:
+        plain = [name for name in whole.features if name in {*columns, source.text_column}]
+    kept = _Kept(_labels(whole), columns)
     numbers = iter(range(len(whole)))
     blocks = zip(
         audio.with_format("arrow").iter(1000),
         whole.select_columns(plain).with_format(None).iter(1000) if plain else iter([{}]),
         strict=True,
     )
-    for sounds, columns in blocks:
+    for sounds, values in blocks:
         stored = sounds.column(source.audio_column).combine_chunks()
         paths, held = stored.field("path").to_pylist(), stored.field("bytes").is_valid().to_pylist()
         for i, path in enumerate(paths):
@@ -144,22 +155,49 @@ def dataset_rows(source: SourceRecipe, folder: Path) -> Iterator[Found]:
                 sound = DatasetSound(address, number, source.audio_column, name)
             else:
                 sound = FileSound(path)
-            row = {key: values[i] for key, values in columns.items()}
-            yield _found(row, name, sound, source, labels)
+            row = {key: column[i] for key, column in values.items()}
+            yield _found(row, name, sound, source, kept)
+
+
+def _opened_stream(
+    source: SourceRecipe, folder: Path, columns: Collection[str] | None = None
+) -> Any:
+    stream = _undecoded(_loaded(source, folder), source, columns)
+    return stream if source.limit is None else stream.take(source.limit)
+
+
+def _stream_rows(
+    stream: Any, source: SourceRecipe, columns: Collection[str] | None = None
+) -> Iterator[Found]:
+    kept = _Kept(_labels(stream), columns)
+    for number, row in enumerate(stream):
+        stored = row.pop(source.audio_column) or {}
+        name = _row_name(source, number, stored)
+        yield _found(row, name, _sound(stored, name), source, kept)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of a row: plain values, or the columns wanted; names for their numbers."""
+
+    labels: Mapping[str, Any]
+    wanted: Collection[str] | None
+
+    def data(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        named = {k: v.int2str(row[k]) for k, v in self.labels.items() if row.get(k) is not None}
+        row = {**row, **named}
+        if self.wanted is None:
+            return {key: value for key, value in row.items() if _is_scalar(value)}
+        return {key: value for key, value in row.items() if key in self.wanted}
 
 
 def _found(
-    row: dict[str, Any],
-    name: str,
-    sound: MeasuredSound,
-    source: SourceRecipe,
-    labels: Mapping[str, Any],
+    row: dict[str, Any], name: str, sound: MeasuredSound, source: SourceRecipe, kept: _Kept
 ) -> Found:
-    data = {key: value for key, value in row.items() if _is_scalar(value)}
-    data |= {key: names.int2str(row[key]) for key, names in labels.items() if row[key] is not None}
+    text = row.pop(source.text_column, None)
+    data = kept.data(row)
     duration = data.get("duration")
     language = next((data[key] for key in _LANGUAGES if isinstance(data.get(key), str)), None)
-    text = data.pop(source.text_column, None)
     return Found(name, sound, str(text or ""), duration or None, language, data)
 
 
@@ -198,7 +236,7 @@ def _loaded(source: SourceRecipe, folder: Path) -> Any:
         raise ConfigError(f"{name}: cannot be read as a data set: {first_line(cause)}") from None
 
 
-def _undecoded(rows: Any, source: SourceRecipe) -> Any:
+def _undecoded(rows: Any, source: SourceRecipe, wanted: Collection[str] | None = None) -> Any:
     """The data set with its sound as it is stored.
 
     Raises:
@@ -207,8 +245,9 @@ def _undecoded(rows: Any, source: SourceRecipe) -> Any:
     from datasets import Audio
 
     columns = rows.column_names or list(next(iter(rows.take(1)), {}))
-    for key in ("audio_column", "text_column"):
-        if (column := getattr(source, key)) not in columns:
+    named = [(key, getattr(source, key)) for key in ("audio_column", "text_column")]
+    for key, column in [*named, *(("columns", column) for column in wanted or ())]:
+        if column and column not in columns:
             raise ConfigError(
                 f"{source.dataset}: has no column {column!r}; set {key} to one of "
                 f"{', '.join(columns)}"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from auricle.audio import Samples
+
+if TYPE_CHECKING:  # who only reads rows needs no torch
+    import torch
+    from torch import Tensor
 
 _SILENCE = 160  # frames
 
@@ -86,6 +87,8 @@ class Batch:
 
     def silence(self) -> Batch:
         """One row of nothing, with no tokens, instead of no rows: the other ranks wait for it."""
+        import torch
+
         return replace(
             self,
             features=torch.zeros(1, self.features.shape[1], _SILENCE),

@@ -56,7 +56,7 @@ class Sieve:
                     raise ManifestError(row.problem)
                 self.dropped["sound that is not there"] += 1
                 continue
-            _check_values(row)
+            check_values(row)
             if (reason := self._unwanted(row)) is not None:
                 self.dropped[reason] += 1
                 continue
@@ -106,8 +106,12 @@ class Sieve:
         )
 
 
-def _check_values(row: Found) -> None:
-    """Refuse what readers of other people's columns may have found in them."""
+def check_values(row: Found) -> None:
+    """Refuse what readers of other people's columns may have found in them.
+
+    Raises:
+        ManifestError: A text that is none, or a duration that cannot be.
+    """
     text: Any = row.text
     duration: Any = row.duration
     if not isinstance(text, str):

@@ -9,7 +9,7 @@ import json
 import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,13 +82,17 @@ def members(path: Path) -> list[Member]:
 
 
 def rows_of_nemo(
-    paths: Sequence[Path], shards: Sequence[Path], source: SourceRecipe
+    paths: Sequence[Path],
+    shards: Sequence[Path],
+    source: SourceRecipe,
+    bad_row: Callable[[ManifestError], None] | None = None,
 ) -> Iterator[list[Found]]:
     """The rows of NeMo's manifests, shard by shard, in the order of their sound.
 
     There is a manifest for all shards, or one for each. A row says its shard by `shard_id`, else
     the number of a manifest of its own does; where neither is said, all shards are searched. Sound
     in a shard that no row names is left out: manifests are filtered without making the tars again.
+    Rows that cannot be read go to `bad_row`, if there is one.
 
     Raises:
         ConfigError: Two shards have the same number.
@@ -99,9 +103,10 @@ def rows_of_nemo(
     rows = defaultdict[str, list[Found]](list)
     for path in paths:
         own = _number(path) if len(paths) == len(shards) else None
-        for row in manifests.read(path):
+        for row in manifests.read(path, bad_row=bad_row):
             name = row.data["audio_filepath"]
-            index = numbered.get(row.data.get("shard_id", own))
+            number = row.data.get("shard_id", own)
+            index = numbered.get(number) if isinstance(number, int) else None
             found = _first(index.find(name) for index in ([index] if index else indices))
             text = row.data.get(source.text_column) or ""
             if found is None:
@@ -119,10 +124,15 @@ def rows_of_nemo(
         yield sorted(rows.pop(str(shard), []), key=_place)
 
 
-def webdataset_rows(shards: Sequence[Path], source: SourceRecipe) -> Iterator[list[Found]]:
+def webdataset_rows(
+    shards: Sequence[Path],
+    source: SourceRecipe,
+    bad_row: Callable[[ManifestError], None] | None = None,
+) -> Iterator[list[Found]]:
     """The samples of WebDataset's shards: files that share their name up to its first dot.
 
     The transcript is the `.txt`, else the text column of the `.json`, whose other keys are kept.
+    What is wrong with a sample's texts goes to `bad_row`; None raises it.
     """
     for shard in shards:
         samples: dict[str, dict[str, Member]] = {}
@@ -130,8 +140,16 @@ def webdataset_rows(shards: Sequence[Path], source: SourceRecipe) -> Iterator[li
             folder, slash, name = member.name.rpartition("/")
             key, _, suffix = name.partition(".")
             samples.setdefault(folder + slash + key, {})[suffix.lower()] = member
+        found = []
         with shard.open("rb") as file:
-            yield [_sample(shard, file, key, parts, source) for key, parts in samples.items()]
+            for key, parts in samples.items():
+                try:
+                    found.append(_sample(shard, file, key, parts, source))
+                except ManifestError as error:
+                    if bad_row is None:
+                        raise
+                    bad_row(error)
+        yield found
 
 
 def _sample(
@@ -149,7 +167,7 @@ def _sample(
     if "json" in parts:
         try:
             data = json.loads(content("json"))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ManifestError(f"{shard}: {parts['json'].name}: not JSON ({error})") from None
         if not isinstance(data, dict):
             raise ManifestError(f"{shard}: {parts['json'].name}: needs one JSON object")
