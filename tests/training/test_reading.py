@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from auricle.errors import ConfigError
-from auricle.training import reading
+from auricle.training import documents, reading
 from auricle.training.reading import load_recipe, recipe_names, to_yaml
 from auricle.training.recipe import (
     AugmentRecipe,
@@ -163,7 +163,7 @@ def test_overrides_that_are_refused(folder: Path, override: str, complaint: str)
         ("a: " + "[" * 40 + "]" * 40, "nests too deeply"),
         ("name: x\n---\nname: y", "no plain YAML"),
         ("name: " + "9" * 5000, "is no plain YAML"),
-        ("# " + "x" * reading.MAX_BYTES, "more than"),
+        ("# " + "x" * documents.MAX_BYTES, "more than"),
         ("extends: my2", "there is no recipe 'my2'"),
         ("extends: [a]", "it takes a recipe's name"),
         ("extends: bad.yaml", "extends goes on without end"),

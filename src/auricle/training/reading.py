@@ -22,15 +22,19 @@ import yaml
 from auricle.errors import ConfigError
 from auricle.training.automodel import changed, is_automodel, translate
 from auricle.training.consistency import check_recipe
+from auricle.training.documents import (
+    Dumper,
+    Values,
+    parsed,
+    read_document,
+    set_value,
+    split_override,
+)
 from auricle.training.recipe import Recipe
 from auricle.training.schema import validated
 
-MAX_BYTES = 2**18
-MAX_DEPTH = 32
 MAX_CHAIN = 8
 SUFFIXES = (".yaml", ".yml")
-
-Values = dict[str, Any]
 
 log = logging.getLogger("auricle")
 
@@ -56,37 +60,6 @@ TERMS = {
     "vocab_size": "tokenizer.size",
     "warmup_steps": "schedule.warmup",
 }
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values: `no` is a text, 1e-5 a number, a date a text."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML takes for something else than a text."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
-_Loader.yaml_implicit_resolvers = {}
-_Loader.yaml_constructors = {
-    tag: make
-    for tag, make in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag.rpartition(":")[2] in _PLAIN
-}
-_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", _FLOAT, list("-+.0123456789")),
-):
-    for _kind in (_Loader, _Dumper):
-        _kind.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
-        )
 
 
 @dataclass(frozen=True)
@@ -144,12 +117,12 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 def to_yaml(recipe: Recipe) -> str:
     """All of a recipe as YAML, which reads back as an equal one."""
     values = _plain(asdict(recipe))
-    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _translated(found: _Found, changes: Sequence[str]) -> Values | None:
     """What a recipe of AutoModel's says, in our keys; None where it is none of its."""
-    written = _read(found)
+    written = read_document(found.file, where=found.where, what="recipe")
     if not is_automodel(written):
         return None
     try:
@@ -188,7 +161,7 @@ def _extended(found: _Found, above: tuple[str, ...]) -> Values:
     """The file's values over those that it extends; paths in it made absolute."""
     if str(found.file) in above or len(above) == MAX_CHAIN:
         raise ConfigError(f"{found.where}: extends goes on without end; break the circle")
-    written = _read(found)
+    written = read_document(found.file, where=found.where, what="recipe")
     parent = written.pop("extends", None)
     values: Values = _with_paths(written, found.folder)
     if parent is None:
@@ -198,67 +171,6 @@ def _extended(found: _Found, above: tuple[str, ...]) -> Values:
     base = _extended(_find(parent, found.folder), (*above, str(found.file)))
     base.pop("name", None)
     return _merged(base, values)
-
-
-def _read(found: _Found) -> Values:
-    try:
-        with found.file.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{found.where} is no text in UTF-8, and so no recipe") from None
-    except OSError as error:
-        raise ConfigError(f"{found.where}: {error.strerror or error}") from None
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{found.where} has more than {MAX_BYTES} bytes; that is no recipe")
-    values = _parsed(text, found.where)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{found.where} holds no mapping of keys to values, and so no recipe")
-    return values
-
-
-def _parsed(text: str, where: str) -> Any:
-    """The plain values of one YAML document.
-
-    Aliases are refused, for with them a few lines can mean gigabytes.
-    """
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                what = "has an alias (*)" if depth <= MAX_DEPTH else "nests too deeply"
-                raise ConfigError(f"{where}{_line(event.start_mark)} {what}; write the values out")
-        _refuse_doubled(yaml.compose(text, Loader=_Loader), where)
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of absurd length
-        if isinstance(error, ConfigError):
-            raise
-        line = _line(getattr(error, "problem_mark", None))
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ConfigError(f"{where}{line} is no plain YAML: {problem[:200]}") from None
-
-
-def _line(mark: Any) -> str:
-    return f", line {mark.line + 1}," if mark else ""
-
-
-def _refuse_doubled(node: yaml.Node | None, where: str) -> None:
-    """PyYAML would quietly take the last of two equal keys."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_doubled(item, where)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = _line(key.start_mark)
-            if key.tag != "tag:yaml.org,2002:str":
-                raise ConfigError(f"{where}{line} has a key that is no text; put it in quotes")
-            if key.value in seen:
-                raise ConfigError(f"{where}{line} says {key.value} a second time")
-            seen.add(key.value)
-            _refuse_doubled(value, where)
 
 
 def _merged(base: Values, over: Values) -> Values:
@@ -274,39 +186,11 @@ def _merged(base: Values, over: Values) -> Values:
 
 
 def _override(values: Values, text: str, where: str) -> None:
-    name, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not name:
-        raise ConfigError(f"{text!r} is no override; write key=value, as in optimizer.lr=0.01")
-    parsed = _with_paths(_parsed(value, f"the value of {name}"), Path.cwd(), name)
-    if name == "tokenizer.path" and parsed is not None:
+    name, value = split_override(text, "optimizer.lr=0.01")
+    setting = _with_paths(parsed(value, f"the value of {name}"), Path.cwd(), name)
+    if name == "tokenizer.path" and setting is not None:
         values["tokenizer"] = {}  # what was to be built
-    path = name.split(".")
-    node: Any = values
-    for i, step in enumerate(path):
-        so_far = ".".join(path[:i])
-        if isinstance(node, list):
-            at: Any = _index(node, step, so_far, where)
-        elif isinstance(node, dict):
-            at = step
-        else:
-            raise ConfigError(f"{where}: {so_far} is {node!r}, and has no {step} to set")
-        if i == len(path) - 1:
-            node[at] = parsed
-        elif (node[at] if isinstance(node, list) else node.get(at)) is None:
-            node[at] = [] if path[i + 1].isdecimal() else {}
-        node = node[at]
-
-
-def _index(node: list[Any], step: str, name: str, where: str) -> int:
-    """The number of an entry, which is added if it is the one behind the last."""
-    if not step.isdecimal() or int(step) > len(node):
-        raise ConfigError(
-            f"{where}: {name}.{step} is no entry of a list of {len(node)}; the next is "
-            f"{name}.{len(node)}"
-        )
-    if int(step) == len(node):
-        node.append(None)
-    return int(step)
+    set_value(values, name, setting, where=where)
 
 
 # Where files are named; what may be a name of the hub too is one unless it is there as a file.

@@ -25,6 +25,8 @@ def validated(
     *,
     where: str = "",
     terms: Mapping[str, str] | None = None,
+    what: str = "a recipe",
+    extra: str = "train",
 ) -> T:
     """The dataclass `kind` made of `values`; lists become tuples, whole numbers floats.
 
@@ -33,6 +35,8 @@ def validated(
         values: What a YAML file can say.
         where: The key at which `values` stand, for messages.
         terms: Full names of keys by what others call them, where that is not near.
+        what: What has these keys, for messages.
+        extra: The extra to install where pydantic is not.
 
     Raises:
         ConfigError: A key that is unknown or missing, or a value that does not fit; names the key
@@ -40,24 +44,27 @@ def validated(
         MissingExtra: pydantic is not installed.
     """
     schema: Any = kind
-    holder = _holder(schema)
+    holder = _holder(schema, extra)
     from pydantic import ValidationError
 
     try:
         made: T = holder.model_validate_json(json.dumps({"held": values})).held
     except ValidationError as error:
         prefix = f"{where}." if where else ""
-        complaint = _complaint(error.errors(), values, _keys(schema), prefix, terms or {})
+        complaint = _complaint(
+            error.errors(), values, _keys(schema), prefix, terms=terms or {}, what=what
+        )
         raise ConfigError(complaint) from None
     return made
 
 
 @functools.cache
-def _holder(kind: type) -> Any:
+def _holder(kind: type, extra: str) -> Any:
     try:
         from pydantic import ConfigDict, create_model
     except ImportError:
-        raise MissingExtra("recipes need the extra train: pip install 'auricle[train]'") from None
+        cure = f"this needs the extra {extra}: pip install 'auricle[{extra}]'"
+        raise MissingExtra(cure) from None
     # A dataclass takes its rules from the model that holds it; JSON is where lists are tuples.
     rules = ConfigDict(extra="forbid", strict=True)
     return create_model("Holder", __config__=rules, held=(kind, ...))
@@ -82,7 +89,9 @@ def _complaint(
     values: Mapping[str, Any],
     schema: Mapping[str, Any],
     prefix: str,
+    *,
     terms: Mapping[str, str],
+    what: str,
 ) -> str:
     """The first thing that is wrong; what a union's members each want is said together."""
     paths = [_path(error, values) for error in errors]
@@ -92,7 +101,7 @@ def _complaint(
     here = [e for p, e in zip(paths, errors, strict=True) if p == path]
     name = prefix + ".".join(str(key) for key in path)
     if _unknown(here[0]):
-        return f"{name} is no key of a recipe; nearest is {prefix}{_nearest(path, schema, terms)}"
+        return f"{name} is no key of {what}; nearest is {prefix}{_nearest(path, schema, terms)}"
     if here[0]["type"] == "missing":
         return f"{name} is missing"
     if here[0]["type"] == "value_error":  # what the dataclass itself refuses
