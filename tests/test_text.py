@@ -87,3 +87,18 @@ def test_close_up() -> None:
     assert text.close_up("two  .", {"."}) == "two ."
     assert text.close_up("a ] b ^ c - d", {"]", "^", "-"}) == "a] b^ c- d"
     assert text.close_up("a .", frozenset()) == "a ."
+
+
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [
+        *[("a", "latin"), ("é", "latin"), ("ß", "latin"), ("Ａ", "latin"), ("ª", "latin")],
+        *[("я", "cyrillic"), ("λ", "greek"), ("ع", "arabic"), ("ש", "hebrew")],
+        *[("漢", "han"), ("々", "han"), ("ひ", "kana"), ("カ", "kana"), ("ー", "kana")],
+        *[("ｶ", "kana"), ("한", "hangul"), ("ไ", "thai"), ("ै", "devanagari"), ("क", "devanagari")],
+        *[("1", ""), ("٣", ""), (" ", ""), (".", ""), ("。", ""), ("€", ""), ("\u0301", "")],
+        *[("♪", ""), ("\ufffd", ""), ("\ue000", ""), ("\x07", "")],
+    ],
+)
+def test_scripts(character: str, name: str) -> None:
+    assert text.script(character) == name

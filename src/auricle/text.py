@@ -23,6 +23,24 @@ _UNSPACED = re.compile(
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 
+# First words of Unicode's names for letters, where they are not the script's own name.
+_SCRIPT_OF = {
+    "CJK": "han",
+    "IDEOGRAPHIC": "han",
+    "VERTICAL": "han",
+    "HIRAGANA": "kana",
+    "KATAKANA": "kana",
+    "COMBINING": "",
+    "MODIFIER": "",
+    "VARIATION": "",
+    "FEMININE": "latin",
+    "MASCULINE": "latin",
+    "MICRO": "greek",
+    "OHM": "greek",
+    "KELVIN": "latin",
+    "ANGSTROM": "latin",
+}
+
 
 def split_language_tags(text: str) -> tuple[str, str | None]:
     """Take tags such as `<en-US>` out; gives the text, stripped, and the most frequent language."""
@@ -47,6 +65,19 @@ def ends_sentence(word: str) -> bool:
 def is_unspaced(text: str) -> bool:
     """Whether `text` begins in a script that puts no spaces between words."""
     return bool(_UNSPACED.match(text))
+
+
+@lru_cache(maxsize=4096)
+def script(character: str) -> str:
+    """The script of a letter or sign in lower case (`latin`, `han`, `kana`, `hangul`, `thai` ...).
+
+    Empty for what all scripts share: digits, marks, spaces, symbols, accents that combine.
+    """
+    if unicodedata.category(character)[0] not in "LM":
+        return ""
+    words = unicodedata.name(character, "").removeprefix("HALFWIDTH ").removeprefix("FULLWIDTH ")
+    first = words.partition(" ")[0].partition("-")[0]
+    return _SCRIPT_OF.get(first, first.lower())
 
 
 def continues(text: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -44,7 +45,7 @@ def compiled(conditions: Conditions, *, where: str) -> Check:
     list, `matches` and `not_matches` a regular expression anywhere in the text, `exists: true` or
     `false`. A null value is no value: only `exists: false` holds for it, not even `ne`. A key with
     dots reaches into mappings, unless the item has that very key. `any_of` and `none_of` take
-    lists of conditions.
+    lists of conditions. Instead of a value, `{key: other}` stands for what the item holds there.
 
     Raises:
         ConfigError: An unknown comparison, or a value that it cannot compare with; names `where`.
@@ -123,6 +124,8 @@ def _compare(key: str, name: Any, wanted: Any, where: str) -> Check:
         raise ConfigError(f"{where}: there is no comparison {name!r}; {hint}")
     if name == "exists":
         return _exists(key, wanted, where)
+    if isinstance(wanted, Mapping):
+        return _compare_keys(key, name, wanted, where)
     test = _COMPARISONS[name](wanted, f"{where}: {name}")
     reason = f"{key} {_FAILED.get(name, f'not {name}')} {_shown(wanted)}"
 
@@ -135,6 +138,28 @@ def _compare(key: str, name: Any, wanted: Any, where: str) -> Check:
             return None
         detail = f"{key} is {_shown(value)}"
         return Unmet(reason if answer is False else f"{key} cannot be compared", detail)
+
+    return check
+
+
+def _compare_keys(key: str, name: str, wanted: Mapping[str, Any], where: str) -> Check:
+    other = wanted.get("key")
+    if set(wanted) != {"key"} or not isinstance(other, str) or name not in _OF_TWO:
+        raise ConfigError(
+            f"{where}: {name} cannot compare with {_shown(wanted)}; {', '.join(_OF_TWO)} take a "
+            "value, or {key: another key}"
+        )
+    test, reason = _OF_TWO[name], f"{key} {_FAILED.get(name, f'not {name}')} {other}"
+
+    def check(item: Item) -> Unmet | None:
+        value, against = value_of(item, key), value_of(item, other)
+        for name_of, held in ((key, value), (other, against)):
+            if held is None:
+                return Unmet(f"no {name_of}", missing=name_of)
+        detail = f"{key} is {_shown(value)}, {other} is {_shown(against)}"
+        if name not in ("eq", "ne") and not _alike(value, against):
+            return Unmet(f"{key} cannot be compared", detail)
+        return None if test(value, against) else Unmet(reason, detail)
 
     return check
 
@@ -282,14 +307,22 @@ def _plainly(conditions: Conditions) -> str:
     return " and ".join(parts)
 
 
+_OF_TWO: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "eq": _same,
+    "ne": lambda value, wanted: not _same(value, wanted),
+    "ge": operator.ge,
+    "gt": operator.gt,
+}
 _FAILED = {"eq": "not", "ne": "eq", "not_in": "in", "not_matches": "matches"}
 _COMPARISONS: dict[str, Callable[[Any, str], _Test]] = {
-    "lt": _ordered(lambda value, wanted: value < wanted),
-    "le": _ordered(lambda value, wanted: value <= wanted),
+    "lt": _ordered(operator.lt),
+    "le": _ordered(operator.le),
     "eq": _equal,
     "ne": _unequal,
-    "ge": _ordered(lambda value, wanted: value >= wanted),
-    "gt": _ordered(lambda value, wanted: value > wanted),
+    "ge": _ordered(operator.ge),
+    "gt": _ordered(operator.gt),
     "between": _between,
     "in": _member,
     "not_in": _no_member,
