@@ -10,7 +10,14 @@ class AuricleError(Exception):
 
 
 class AudioError(AuricleError, ValueError):
-    """Audio that cannot be read, holds no sound, or holds samples that are not numbers."""
+    """Audio that cannot be read, holds no sound, or holds samples that are not numbers.
+
+    `reason` is one of a few short ones, by which such errors are counted.
+    """
+
+    def __init__(self, message: str = "", reason: str = "cannot be decoded") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class CheckpointError(AuricleError, ValueError):

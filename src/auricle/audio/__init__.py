@@ -6,7 +6,14 @@ start. Knows nothing of features, models or manifests; PyAV is imported where it
 
 from auricle.audio.containers import AUDIO_SUFFIXES, AudioInfo
 from auricle.audio.cutting import cut_at_silence
-from auricle.audio.reading import SAMPLE_RATE, blocks, from_array, probe, read
+from auricle.audio.reading import (
+    SAMPLE_RATE,
+    blocks,
+    from_array,
+    opened_blocks,
+    probe,
+    read,
+)
 from auricle.audio.resampling import (
     Resampler,
     ResumableResampler,
@@ -14,11 +21,16 @@ from auricle.audio.resampling import (
     check_rate,
     resample,
 )
+from auricle.audio.sources import FilePart
+from auricle.audio.writing import AUDIO_FORMATS, AudioFormat, write
 
 __all__ = [
+    "AUDIO_FORMATS",
     "AUDIO_SUFFIXES",
     "SAMPLE_RATE",
+    "AudioFormat",
     "AudioInfo",
+    "FilePart",
     "Resampler",
     "ResumableResampler",
     "Samples",
@@ -26,7 +38,9 @@ __all__ = [
     "check_rate",
     "cut_at_silence",
     "from_array",
+    "opened_blocks",
     "probe",
     "read",
     "resample",
+    "write",
 ]

@@ -45,6 +45,7 @@ _FORMATS = (
 # Headers that count the samples (a WAV's is read here: FFmpeg trims its count to the file).
 _COUNTED = ("w64", "flac", "aiff", "mov,mp4,m4a,3gp,3g2,mj2")
 _UNKNOWN_SIZE = 0x7F000000  # a WAV that was piped states a size of 2 or 4 GiB, or 0
+_PAGE_HEAD, _LARGEST_PAGE = 27, 27 + 255 + 255 * 255  # bytes of an Ogg page (RFC 3533)
 _PCM_TAGS = (1, 3, 0xFFFE)
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<asx", b"<MPD", b"<smil", b"v=0")
 
@@ -67,6 +68,9 @@ class Track:
     container: InputContainer
     stream: AudioStream
     wav_seconds: float | None = None
+    whole: bool = False  # what is damaged is refused rather than passed over
+    mp3_counted: bool = False
+    within_page: bool = False  # an Ogg file that ends there lacks its end
 
     @property
     def info(self) -> AudioInfo:
@@ -83,7 +87,11 @@ class Track:
         if form == "wav":
             return self.wav_seconds
         alone = len(self.container.streams) == 1
-        if form in _COUNTED or (form.startswith("matroska") and alone):
+        if (
+            form in _COUNTED
+            or (form == "mp3" and self.mp3_counted)
+            or (form.startswith("matroska") and alone)
+        ):
             return self._duration()
         return None
 
@@ -94,8 +102,11 @@ class Track:
 
 
 @contextmanager
-def opened_track(source: Opened) -> Iterator[Track]:
+def opened_track(source: Opened, *, whole: bool = False) -> Iterator[Track]:
     """Open the best audio stream of a file; the others are not even read.
+
+    With `whole`, MP3 and Ogg files too are refused where their end is missing, and all where more
+    than one packet in a hundred is damaged; else they are read as far as can be.
 
     Raises:
         AudioError: Not a media file, a playlist, or one without sound.
@@ -103,6 +114,8 @@ def opened_track(source: Opened) -> Iterator[Track]:
     import av
 
     wav_seconds = _wav_seconds(source.file)
+    mp3_counted = whole and _mp3_counted(source.file)
+    within_page = whole and _within_page(source.file)
     try:
         container = av.open(
             _Nameless(source.file),
@@ -113,12 +126,14 @@ def opened_track(source: Opened) -> Iterator[Track]:
         )
     except OSError as error:
         if not isinstance(error, av.error.FFmpegError):
-            raise AudioError(f"{source.name}: cannot be read: {error.strerror}") from error
+            what = f"{source.name}: cannot be read: {error.strerror}"
+            raise AudioError(what, "cannot be read") from error
         raise AudioError(_why_not_media(source)) from error
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioError(_why_not_media(source)) from error
     with container:
-        yield Track(source.name, container, _best_stream(container, source.name), wav_seconds)
+        stream = _best_stream(container, source.name)
+        yield Track(source.name, container, stream, wav_seconds, whole, mp3_counted, within_page)
 
 
 def _best_stream(container: InputContainer, name: str) -> AudioStream:
@@ -126,7 +141,9 @@ def _best_stream(container: InputContainer, name: str) -> AudioStream:
 
     if not container.streams.audio:
         kinds = "video" if container.streams.video else "file"
-        raise AudioError(f"{name}: the {kinds} has no sound; give a file with an audio track")
+        raise AudioError(
+            f"{name}: the {kinds} has no sound; give a file with an audio track", "no audio stream"
+        )
     best = cast("AudioStream", container.streams.best("audio") or container.streams.audio[0])
     if best.codec_context is None or not best.codec_context.sample_rate:
         raise AudioError(
@@ -156,6 +173,36 @@ def _wav_seconds(file: BinaryIO) -> float | None:
         file.seek(size + size % 2, os.SEEK_CUR)
     file.seek(0)
     return seconds
+
+
+def _mp3_counted(file: BinaryIO) -> bool:
+    """Whether an MP3's first frame counts all frames, as encoders of variable rates write it."""
+    head = file.read(10)
+    skip = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        sizes = zip(head[6:], (21, 14, 7, 0), strict=True)
+        skip = 10 + sum((byte & 0x7F) << shift for byte, shift in sizes)
+    file.seek(skip)
+    frame = file.read(256)
+    file.seek(0)
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    return frame[:1] == b"\xff" and at > 0 and len(frame) >= at + 8 and bool(frame[at + 7] & 1)
+
+
+def _within_page(file: BinaryIO) -> bool:
+    """Whether a file is Ogg and ends within a page: nothing else says that its end is missing."""
+    ogg = file.read(4) == b"OggS"
+    within = False
+    if ogg:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LARGEST_PAGE))
+        tail = file.read()
+        page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
+        lengths = page[_PAGE_HEAD : _PAGE_HEAD + page[_PAGE_HEAD - 1]] if page[_PAGE_HEAD:] else b""
+        within = bool(page) and (
+            len(page) <= _PAGE_HEAD or len(page) < _PAGE_HEAD + page[_PAGE_HEAD - 1] + sum(lengths)
+        )
+    file.seek(0)
+    return within
 
 
 def _why_not_media(source: Opened) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, BinaryIO, Never
@@ -17,7 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from auricle.audio.containers import AudioInfo, Track, opened_track
-from auricle.audio.resampling import Resampler, Samples, check_rate, resample
+from auricle.audio.resampling import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    Resampler,
+    Samples,
+    check_rate,
+    resample,
+)
 from auricle.audio.sources import opened
 from auricle.audio.timeline import Span, check_channels, spans, to_mono
 from auricle.errors import AudioError, ConfigError
@@ -126,24 +134,58 @@ def blocks(
         AudioError: See `read`; it comes while iterating.
         ConfigError: See `read`.
     """
-    size = _Wanted(sample_rate, channel, seconds=seconds).stop or 1
+    _Wanted(sample_rate, channel, seconds=seconds)
+    size = max(1, round(seconds * sample_rate))
     wanted = _Wanted(sample_rate, channel)
     if isinstance(source, np.ndarray):
         whole = _read_array(source, source_rate, wanted)
         yield from (whole[i : i + size] for i in range(0, len(whole), size))
         return
     with opened(source) as file, opened_track(file) as track:
-        block, filled = np.empty(size, np.float32), 0
-        for piece in _stretch(track, wanted):
-            while len(piece):
-                count = min(size - filled, len(piece))
-                block[filled : filled + count] = piece[:count]
-                piece, filled = piece[count:], filled + count
-                if filled == size:
-                    yield block
-                    block, filled = np.empty(size, np.float32), 0
-        if filled:
-            yield block[:filled]
+        yield from _in_blocks(_stretch(track, wanted), size)
+
+
+@contextmanager
+def opened_blocks(
+    source: str | PathLike[str] | bytes | BinaryIO,
+    *,
+    sample_rate: int | None = None,
+    channel: int | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+    block_seconds: float = 30.0,
+) -> Iterator[tuple[AudioInfo, Iterator[Samples]]]:
+    """A file opened once: what its header says, and what `read` gives in blocks.
+
+    Without a `sample_rate`, samples come at the rate that the header says. Stricter than `read`:
+    refused are an Ogg file that ends within a page, an MP3 with fewer frames than it counts, and
+    sound of which more than one packet in a hundred is damaged.
+
+    Raises:
+        AudioError: See `read`; what is wrong behind the header comes with the blocks.
+        ConfigError: See `read`.
+    """
+    with opened(source) as file, opened_track(file, whole=True) as track:
+        rate = sample_rate or track.info.sample_rate
+        if not LOWEST_RATE <= track.info.sample_rate <= HIGHEST_RATE:
+            raise AudioError(f"{track.name}: {rate} samples per second is no rate of sound")
+        pieces = _stretch(track, _Wanted(rate, channel, start, seconds))
+        yield track.info, _in_blocks(pieces, max(1, round(block_seconds * rate)))
+
+
+def _in_blocks(pieces: Iterator[Samples], size: int) -> Iterator[Samples]:
+    """The same samples in arrays of `size`; the last one is shorter."""
+    block, filled = np.empty(size, np.float32), 0
+    for piece in pieces:
+        while len(piece):
+            count = min(size - filled, len(piece))
+            block[filled : filled + count] = piece[:count]
+            piece, filled = piece[count:], filled + count
+            if filled == size:
+                yield block
+                block, filled = np.empty(size, np.float32), 0
+    if filled:
+        yield block[:filled]
 
 
 def _capacity(track: Track, wanted: _Wanted) -> int:
@@ -271,13 +313,15 @@ def _check_finite(samples: Samples, position: int, rate: int, name: str) -> None
     if not finite.all():
         seconds = (position + int(np.argmin(finite))) / rate
         raise AudioError(
-            f"{name}: the sample at {seconds:.2f} s is NaN or infinite; write the recording again"
+            f"{name}: the sample at {seconds:.2f} s is NaN or infinite; write the recording again",
+            "not finite",
         )
 
 
 def _raise_empty(name: str, end: float, wanted: _Wanted) -> Never:
     if end == 0:
-        raise AudioError(f"{name}: holds no sound (0 samples); record or copy it again")
+        raise AudioError(f"{name}: holds no sound (0 samples); record or copy it again", "empty")
     raise AudioError(
-        f"{name}: the stretch begins at {wanted.start:.2f} s, but the sound ends at {end:.2f} s"
+        f"{name}: the stretch begins at {wanted.start:.2f} s, but the sound ends at {end:.2f} s",
+        "beyond the end",
     )

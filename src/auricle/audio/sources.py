@@ -50,6 +50,8 @@ def opened(source: object) -> Iterator[Opened]:
         yield Opened(_not_empty(io.BytesIO(source), "the audio bytes"), "the audio bytes")
     elif hasattr(source, "read"):
         name = f"the audio stream {getattr(source, 'name', '')!s}".rstrip()
+        if isinstance(source, FilePart) and source.name:
+            name = source.name
         with _seekable(cast(BinaryIO, source)) as seekable:
             yield Opened(_not_empty(seekable, name), name)
     else:
@@ -63,20 +65,22 @@ def _open_path(path: Path) -> BinaryIO:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise AudioError(f"{path}: is a folder, not a file; give the files in it")
+            raise AudioError(f"{path}: is a folder, not a file; give the files in it", "not a file")
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise AudioError(f"{path}: is a device, not a file; give an audio or video file")
+            raise AudioError(
+                f"{path}: is a device, not a file; give an audio or video file", "not a file"
+            )
         return path.open("rb")
     except FileNotFoundError:
         if _ADDRESS.match(str(path)):
             cure = "only files are read: save what stands at that address first"
         else:
             cure = "check the path"
-        raise AudioError(f"{path}: no such file; {cure}") from None
+        raise AudioError(f"{path}: no such file; {cure}", "no such file") from None
     except OSError as error:
-        raise AudioError(f"{path}: cannot be opened: {error.strerror}") from error
+        raise AudioError(f"{path}: cannot be opened: {error.strerror}", "cannot be read") from error
     except ValueError as error:  # a null byte in the name
-        raise AudioError(f"{str(path)!r} is not a file name: {error}") from error
+        raise AudioError(f"{str(path)!r} is not a file name: {error}", "no such file") from error
 
 
 @contextmanager
@@ -102,10 +106,44 @@ def _not_empty(file: BinaryIO, name: str) -> BinaryIO:
     try:
         head: Any = file.read(1)
     except OSError as error:
-        raise AudioError(f"{name}: cannot be read: {error.strerror}") from error
+        raise AudioError(f"{name}: cannot be read: {error.strerror}", "cannot be read") from error
     if isinstance(head, str):
         raise AudioError(f"{name}: opened as text; open it in binary mode, 'rb'")
     if not head:
-        raise AudioError(f"{name}: is empty (0 bytes); record or copy it again")
+        raise AudioError(f"{name}: is empty (0 bytes); record or copy it again", "empty")
     file.seek(0)
     return file
+
+
+class FilePart(io.RawIOBase):
+    """A stretch of an open file, as a file of its own; `name` is what messages call it."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int, name: str = "") -> None:
+        self.name = name
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next byte comes from, counted from the part's beginning."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the part."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, up to the part's end."""
+        self._file.seek(self._start + self._at)
+        content = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)

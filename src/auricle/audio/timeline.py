@@ -27,6 +27,8 @@ _JITTER = 0.015
 _LONGEST_OVERLAP = 1.0
 _LONGEST_GAP = 3600.0
 _MOST_SILENCE = 6 * 3600.0
+_WITHOUT_GAPS = ("flac", "ogg", "mp3")  # whatever is missing in these is lost
+_MOST_DAMAGED = 0.01  # of the packets, beside one: a tag behind an MP3 is no packet either
 
 _WORTH_SEEKING = 30.0
 _PREROLL = 2.0
@@ -80,15 +82,22 @@ def spans(track: Track, channel: int | None, start: float = 0.0) -> Iterator[Spa
             "or convert it to WAV or FLAC first"
         )
     _check_complete(track, base + clock)
+    if track.whole and track.container.format.name in _WITHOUT_GAPS and silence > 0.01 * clock:
+        raise AudioError(
+            f"{track.name}: damaged: {silence:.1f} of {clock:.1f} seconds cannot be decoded; "
+            "fetch it again",
+            "damaged",
+        )
 
 
 def _frames(track: Track) -> Iterator[AudioFrame]:
     """Decode the track; damaged packets are skipped, and said once."""
     import av
 
-    damaged = 0
+    damaged = packets = 0
     try:
         for packet in track.container.demux(track.stream):
+            packets += 1
             try:
                 yield from packet.decode()
             except av.error.FFmpegError:
@@ -98,10 +107,16 @@ def _frames(track: Track) -> Iterator[AudioFrame]:
     except av.error.FFmpegError:
         damaged += 1
     except OSError as error:
-        raise AudioError(f"{track.name}: reading failed: {error.strerror or error}") from error
+        what = f"{track.name}: reading failed: {error.strerror or error}"
+        raise AudioError(what, "cannot be read") from error
     if damaged:
-        packets = "1 packet" if damaged == 1 else f"{damaged} packets"
-        log.warning("%s: damaged or cut off, %s skipped", track.name, packets)
+        what = "1 packet" if damaged == 1 else f"{damaged} packets"
+        if track.whole and damaged > 1 + _MOST_DAMAGED * packets:
+            raise AudioError(
+                f"{track.name}: damaged: {what} of {packets} cannot be decoded; fetch it again",
+                "damaged",
+            )
+        log.warning("%s: damaged or cut off, %s skipped", track.name, what)
 
 
 def _mono(frame: AudioFrame, channel: int | None, name: str) -> Samples:
@@ -129,7 +144,7 @@ def check_channels(count: int, channel: int | None, name: str) -> None:
         raise AudioError(f"{name}: has {count} channels; at most {MAX_CHANNELS} can be read")
     if channel is not None and not 0 <= channel < count:
         there = "only channel 0" if count == 1 else f"channels 0 to {count - 1}"
-        raise AudioError(f"{name}: has no channel {channel}; it has {there}")
+        raise AudioError(f"{name}: has no channel {channel}; it has {there}", "no such channel")
 
 
 def to_mono(data: npt.NDArray[Any], channel: int | None) -> Samples:
@@ -195,9 +210,16 @@ def _silence(start: float, seconds: float, rate: int, total: float, name: str) -
 
 def _check_complete(track: Track, end: float) -> None:
     """Refuse a file whose sound ends, in the container's clock, long before its header says."""
+    if track.within_page:
+        raise AudioError(
+            f"{track.name}: cut short within a page of Ogg, after {end:.1f} seconds; "
+            "fetch it again, or save what is there as a new file",
+            "truncated",
+        )
     promised = track.promised
     if promised is not None and promised - end > 0.5 + 0.01 * promised:
         raise AudioError(
             f"{track.name}: cut short: {end:.1f} of {promised:.1f} seconds are there; "
-            "fetch it again, or save what is there as a new file"
+            "fetch it again, or save what is there as a new file",
+            "truncated",
         )

@@ -5,16 +5,15 @@ All are small values that can be sent to a worker, which reads them with Auricle
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 
 from auricle import audio
-from auricle.audio import Samples
+from auricle.audio import FilePart, Samples
 from auricle.errors import AudioError
 from auricle.training.items import Sound
 
@@ -79,7 +78,7 @@ class TarSound:
     def seconds(self) -> float:
         """What the header says, from `offset` on; no more than the header is read."""
         with self._opened() as file:
-            length = _probed(cast(BinaryIO, _Part(file, self.position, self.size)), self.where)
+            length = _probed(cast(BinaryIO, FilePart(file, self.position, self.size)), self.where)
         return _stretch(length, self.offset, self.duration, self)
 
     def _bytes(self) -> bytes:
@@ -90,7 +89,7 @@ class TarSound:
             except OSError as error:
                 raise AudioError(f"{self.where}: cannot be read: {error.strerror}") from error
         if len(content) < self.size:
-            raise AudioError(f"{self.where}: the shard is cut short; fetch it again")
+            raise AudioError(f"{self.where}: the shard is cut short; fetch it again", "truncated")
         return content
 
     def _opened(self) -> BinaryIO:
@@ -154,14 +153,14 @@ def _read_bytes(
     try:
         return audio.read(content, sample_rate=sample_rate, start=offset, seconds=duration)
     except AudioError as error:
-        raise AudioError(_renamed(error, name)) from None
+        raise AudioError(_renamed(error, name), error.reason) from None
 
 
 def _probed(content: bytes | BinaryIO, name: str) -> float | None:
     try:
         return audio.probe(content).duration
     except AudioError as error:
-        raise AudioError(_renamed(error, name)) from None
+        raise AudioError(_renamed(error, name), error.reason) from None
 
 
 def _renamed(error: AudioError, name: str) -> str:
@@ -169,31 +168,3 @@ def _renamed(error: AudioError, name: str) -> str:
     for nameless in ("the audio bytes", "the audio stream"):
         said = said.removeprefix(nameless + ": ")
     return f"{name}: {said}"
-
-
-class _Part(io.RawIOBase):
-    """A stretch of an open file, as a file of its own."""
-
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._start, self._size, self._at = file, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._start + self._at)
-        content = self._file.read(max(0, min(len(buffer), self._size - self._at)))
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
