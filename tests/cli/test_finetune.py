@@ -12,8 +12,10 @@ import yaml
 from auricle.training import plots
 from auricle.training.reading import to_yaml
 from tests.cli.conftest import Run
+from tests.tiny_whisper import write_tiny_whisper
 from tests.training.test_automodel import theirs
 from tests.training.tiny import SMALLER, tuned
+from tests.training.tones import corpus
 
 
 @pytest.fixture
@@ -54,6 +56,15 @@ def test_in_half_precision(run: Run, recipe: Path) -> None:
         assert "memory, an estimate by short clips" in err
 
 
+def test_a_check_looks_with_the_model_and_at_what_shall_move(run: Run, recipe: Path) -> None:
+    code, out, err = run("finetune", recipe, "--check", "adapt.lora.rank=2")
+    assert code == 0 and "8 of 8 items can be learnt from" in out, err
+    assert "LoRA of rank 2 on " in err and not Path("runs").exists()
+    code, out, err = run("finetune", recipe, "--check", "adapt.freeze=[encodr]")
+    assert code == 2 and "near are encoder" in err
+    assert err.count("\n") == 1
+
+
 def test_a_model_to_begin_from_is_needed(run: Run, recipe: Path) -> None:
     code, _, err = run("finetune", "citrinet_256_tiny")
     assert code == 2
@@ -86,3 +97,72 @@ def test_dashes_for_a_recipe_of_ours(run: Run, recipe: Path) -> None:
     code, out, _ = run("finetune", recipe, "--train.steps=9", "--optimizer.lr", "0.5", "--show")
     shown = yaml.safe_load(out)
     assert (code, shown["train"]["steps"], shown["optimizer"]["lr"]) == (0, 9, 0.5)
+
+
+WHISPER = """
+init_from: base
+adapt: {lora: {targets: ["*.q_proj", "*.out_proj", "*.fc1", "*.fc2"], rank: 2}}
+data:
+  train: [{manifest: data/rows.jsonl, language: en}]
+  validation: [{manifest: data/rows.jsonl, language: en}]
+  max_seconds: 2
+  max_batch: 4
+  workers: 0
+augment: {spec: null}
+schedule: {warmup: 1}
+train: {steps: 2, validate_every: 2}
+log: {trackers: []}
+"""
+
+
+@pytest.fixture
+def whisper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe for a tiny multilingual Whisper."""
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(plots, "draw", lambda *paths: [])
+    monkeypatch.chdir(tmp_path)
+    corpus(tmp_path / "data", 4)
+    write_tiny_whisper(tmp_path / "base")
+    path = tmp_path / "w.yaml"
+    path.write_text(WHISPER)
+    return path
+
+
+def test_a_check_of_data_for_whisper(run: Run, whisper: Path) -> None:
+    code, out, err = run("finetune", whisper, "--check")
+    assert code == 0 and out.count("4 of 4 items can be learnt from") == 2, err
+    nobody = ("data.train.0.language=null", "data.validation.0.language=null")
+    code, out, err = run("finetune", whisper, "--check", *nobody)
+    assert code == 1 and "languages that the model does not know" in out
+    assert "set the row's lang, or the source's language" in err
+    for change, said in {
+        "data.max_seconds=40": "Whisper hears 30 s at once",
+        "adapt.lora.targets=['*.o_proj']": "fits no name of the model; near are",
+        "tokenizer={kind: char, size: 20}": "keeps its own tokenizer",
+        "adapt.lora.targets=['*.conv1']": "is a convolution and can have no adapter",
+    }.items():
+        code, _, err = run("finetune", whisper, "--check", change)
+        assert code == 2 and said in err, err
+        assert err.splitlines()[-1].startswith("auricle: error: ")
+    code, _, err = run("finetune", whisper, "adapt=null", "train.average=true", "--check")
+    assert code == 2 and "train.average is not for Whisper: take train.ema" in err
+
+
+def test_a_whisper_is_tuned_converted_and_read_by_others(run: Run, whisper: Path) -> None:
+    """From the command line: the run's folder, CTranslate2's form, faster-whisper."""
+    faster_whisper = pytest.importorskip("faster_whisper")
+    code, out, err = run("finetune", whisper)
+    assert (code, out) == (0, "runs/w\n"), err
+    assert "LoRA of rank 2 on 20 layers" in err
+    assert "activations of a batch of 4 windows of 2 s" in err
+    assert run("convert", "runs/w", "ct2", "--to", "ctranslate2")[:2] == (0, "ct2\tctranslate2\n")
+    code, out, err = run("transcribe", "data/000.wav", "-m", "runs/w", "--language", "en")
+    assert code == 0, err
+    again = run("transcribe", "data/000.wav", "-m", "ct2", "--language", "en")
+    assert again[:2] == (0, out)
+    model = faster_whisper.WhisperModel("ct2", device="cpu", compute_type="float32")
+    segments, found = model.transcribe("data/000.wav", language="en", without_timestamps=True)
+    assert list(segments) and found.language == "en"
+    merged = run("convert", "base", "merged", "--merge", "runs/w", "--to", "ctranslate2")
+    assert merged[0] == 0, merged
+    assert run("transcribe", "data/000.wav", "-m", "merged", "--language", "en")[1] == out

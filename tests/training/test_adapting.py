@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,7 +204,9 @@ def test_merged_equals_unmerged_and_only_adapters_move(name: str, dora: bool) ->
 def test_dropout_of_an_adapter_at_the_joints_end() -> None:
     """Which the loss computes twice: its gradient is that of its value."""
     model = golden("parakeet_tdt").eval().requires_grad_(False)
-    adapt(model, AdaptRecipe(lora=LoraRecipe(targets=("joint.out",), dropout=0.5)), seed=0)
+    lora = LoraRecipe(targets=("joint.out",), dropout=0.5)
+    said = adapt(model, AdaptRecipe(lora=lora), seed=0)
+    assert said.endswith("; joint.out goes without dropout, as the loss computes it twice")
     layer = model.get_submodule("joint.out")
     layer.train()
     for parameter in layer.parameters():
@@ -273,7 +276,9 @@ def test_a_new_tokenizer(tmp_path: Path) -> None:
     """With LoRA too what is made anew moves, and then the adapter alone is not all there is."""
     new = TokenizerRecipe(kind="bpe", size=20)
     first = tuned(tmp_path, *SHORT, heads="[ctc, tdt]", tokenizer=new)
-    train(first, tmp_path / "full")
+    hearing = Hearing()
+    train(first, tmp_path / "full", progress=hearing)
+    assert re.match(r"new tokenizer: \d+ of its 20 pieces are the model's too", hearing.lines[0])
     assert len(checkpoints.load(tmp_path / "full").tokenizer.pieces) == 20
     recipe = replace(first, adapt=AdaptRecipe(lora=ATTENTION))
     train(recipe, tmp_path / "lora")

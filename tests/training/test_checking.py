@@ -6,6 +6,7 @@ import io
 import json
 import wave
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import sentencepiece
 
 from auricle.errors import ConfigError, ManifestError
+from auricle.models.asr import PromptConfig
 from auricle.tokenizers import AggregateTokenizer, CharTokenizer, SentencePieceTokenizer
 from auricle.training.alignment import ModelFacts
 from auricle.training.check_report import CheckReport
@@ -137,6 +139,20 @@ def test_a_language_without_a_vocabulary(tmp_path: Path) -> None:
     assert found(report) == {"text": 1, "characters": 1}
     assert report.characters == {"ñ": 1}
     assert "language 'fr' has no vocabulary" in report.problems[0].examples[0]
+
+
+def test_languages_that_the_model_is_not_told(tmp_path: Path) -> None:
+    told = replace(RNNT, prompt=PromptConfig(2, {"en": 0, "German": 1}, default_language=""))
+    rows = [
+        row(tmp_path, "a.wav"),
+        row(tmp_path, "b.wav", lang="en"),
+        row(tmp_path, "c.wav", lang="xx"),
+    ]
+    report = looked(tmp_path, rows, model=told)
+    assert (found(report), report.kept) == ({"language": 2}, 1)
+    (problem,) = report.problems
+    assert "no language, and the model knows en, German" in problem.examples[0]
+    assert "'xx', and the model knows" in problem.examples[1]
 
 
 def test_texts_longer_than_the_output(tmp_path: Path) -> None:

@@ -153,6 +153,20 @@ def test_without_validation_the_model_is_the_last_one(tmp_path: Path) -> None:
     assert differing({name: model[name] for name in ema}, ema) == []
 
 
+@pytest.mark.parametrize("reduction", ["mean_batch", "mean_volume"])
+def test_the_loss_of_held_out_speech_is_that_of_a_step_on_it(
+    tmp_path: Path, reduction: str
+) -> None:
+    """Per utterance or per token, however either is split into batches."""
+    still = ("optimizer={name: sgd, lr: 1.0e-12}", "train.steps=1", "train.validate_every=1")
+    quiet = ("model.features.dither=0.0", f"loss.reduction={reduction}", "schedule.warmup=0")
+    split = ("data.max_batch=4", "train.accumulate=2", "data.buckets=1", "data.batch_seconds=99")
+    run = tmp_path / "run"
+    train(tiny(tmp_path, *SMALLER, *still, *quiet, *split), run)
+    learnt, held_out = metrics(run, "train")[0], metrics(run, "validation")[0]
+    assert held_out["loss"] == pytest.approx(learnt["loss"], rel=1e-4)
+
+
 @pytest.mark.parametrize("wrong", [2, 3])
 def test_the_mean_of_the_best_is_the_model_unless_it_is_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int

@@ -74,7 +74,7 @@ def carry_out(
         typer.echo(to_yaml(recipe), nl=False)
         return 0
     if check:
-        return _check(recipe) if _rank() == 0 else 0
+        return _check(recipe, quiet=quiet) if _rank() == 0 else 0
     folder = output or _folder(recipe.name, resume=resume)
     return _train(recipe, folder, resume=resume, quiet=quiet or _rank() > 0)
 
@@ -165,7 +165,7 @@ def _description(name: str) -> str:
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
-def _check(recipe: Recipe) -> int:
+def _check(recipe: Recipe, *, quiet: bool) -> int:
     """Look at all data of a recipe, with its tokenizer and the steps of its model in mind."""
     from auricle.cli import EXIT_PARTIAL, say_error
     from auricle.training.checking import check
@@ -174,7 +174,7 @@ def _check(recipe: Recipe) -> int:
     learnt = _opened(recipe.data.train, recipe.data)
     held_out = _opened(recipe.data.validation, recipe.data)
     check_styles([*learnt, *held_out], recipe.data)
-    facts, tokenizer = _model(recipe, learnt)
+    facts, tokenizer = _model(recipe, learnt, quiet=quiet)
     refused = 0
     for name, sources in (("TRAINING", learnt), ("VALIDATION", held_out)):
         if sources:
@@ -202,24 +202,27 @@ def _opened(sources: Sequence[SourceRecipe], data: DataRecipe) -> list[Source]:
         raise
 
 
-def _model(recipe: Recipe, learnt: Sequence[Source]) -> tuple[ModelFacts, Tokenizer]:
-    """What must be known of that which would be trained, without making it."""
+def _model(
+    recipe: Recipe, learnt: Sequence[Source], *, quiet: bool
+) -> tuple[ModelFacts, Tokenizer]:
+    """What must be known of that which would be trained; of a model that is there, by making it.
+
+    What is wrong with what shall move of it, comes out thereby.
+    """
+    from auricle.cli.watching import Watch
     from auricle.training.alignment import ModelFacts
     from auricle.training.architecture import model_config
     from auricle.training.sources import texts
-    from auricle.training.starting import beginning, whisper_of
+    from auricle.training.starting import trainee_of
     from auricle.training.tokenizing import build
-    from auricle.training.whisper import FACTS
-    from auricle.training.whisper_data import WhisperTokenizer
-
-    if (whisper := whisper_of(recipe)) is not None:
-        return FACTS, WhisperTokenizer(whisper)
 
     tokenizer = None if recipe.tokenizer is None else build(texts(learnt), recipe.tokenizer)
-    if tokenizer is None or recipe.init_from is not None:
-        start = beginning(recipe, tokenizer)
-        return ModelFacts.of(start.config), start.tokenizer
-    return ModelFacts.of(model_config(recipe.model, len(tokenizer.pieces))), tokenizer
+    if recipe.init_from is None:
+        assert tokenizer is not None, "the reader asks for one of them"
+        return ModelFacts.of(model_config(recipe.model, len(tokenizer.pieces))), tokenizer
+    with Watch(quiet=quiet) as watch:
+        trainee = trainee_of(recipe, tokenizer, watch)
+    return trainee.facts, trainee.tokenizer
 
 
 def _folder(name: str, *, resume: bool) -> Path:

@@ -63,6 +63,8 @@ def adapt(model: nn.Module, recipe: AdaptRecipe, *, remade: Iterable[str] = (), 
             parameters[name].requires_grad_(True)
         kind = "DoRA" if recipe.lora.dora else "LoRA"
         said = f"{kind} of rank {recipe.lora.rank} on {len(targets)} layers: {_briefly(targets)}"
+        if recipe.lora.dropout and _WITHOUT_DROPOUT in targets:
+            said += f"; {_WITHOUT_DROPOUT} goes without dropout, as the loss computes it twice"
     else:
         still = set(matching(recipe.freeze, parameters, key="adapt.freeze", also=names)) - {*free}
         if bad := still & {*remade}:

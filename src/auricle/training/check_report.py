@@ -11,7 +11,16 @@ from typing import Any, Literal
 from auricle.errors import ConfigError, ManifestError
 
 Kind = Literal[
-    "row", "missing", "unreadable", "duration", "header", "text", "characters", "empty", "long"
+    "row",
+    "missing",
+    "unreadable",
+    "duration",
+    "header",
+    "language",
+    "text",
+    "characters",
+    "empty",
+    "long",
 ]
 # What each kind is called, and what to do about it.
 KINDS: Mapping[Kind, tuple[str, str]] = {
@@ -20,6 +29,10 @@ KINDS: Mapping[Kind, tuple[str, str]] = {
     "unreadable": ("files that cannot be read", "record or copy them again"),
     "duration": ("durations that cannot be", "write them anew, or leave them out of the rows"),
     "header": ("durations that the file denies", "write them anew, or leave them out of the rows"),
+    "language": (
+        "languages that the model does not know",
+        "set the row's lang, or the source's language",
+    ),
     "text": ("texts that the tokenizer refuses", "set the row's lang, or the source's language"),
     "characters": (
         "texts that the tokenizer cannot write",
@@ -123,7 +136,8 @@ class CheckReport:
             first = worst[0]
             what, cure = KINDS[first.kind]
             others = "".join(f"; {KINDS[p.kind][0]}: {p.items:,}" for p in worst[1:])
-            kind = ConfigError if first.kind in ("text", "characters") else ManifestError
+            written = first.kind in ("language", "text", "characters")
+            kind = ConfigError if written else ManifestError
             return kind(f"{what}: {first.items:,} ({first.examples[0]}): {cure}{others}")
         if not self.kept:
             return ManifestError("there is nothing to learn from: no source has any items")

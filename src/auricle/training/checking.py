@@ -165,6 +165,8 @@ class _Looking:
             return [_Finding("empty", item.name)]
         if self._tokenizer is None:
             return []
+        if unknown := self._unknown_language(item):
+            return [unknown]
         try:
             tokens = self._tokenizer.encode(item.text, item.language)
         except ConfigError as error:
@@ -173,6 +175,15 @@ class _Looking:
             said = ", ".join(map(spelt, wrong))
             return [_Finding("characters", f"{item.name}: {said}", wrong)]
         return self._alignment(item, tokens)
+
+    def _unknown_language(self, item: Item) -> _Finding | None:
+        """Why a model that is told the language cannot be told this item's."""
+        prompt = self._model.prompt if self._model is not None else None
+        if prompt is None or (item.language or prompt.default_language) in prompt.languages:
+            return None
+        said = "no language" if item.language is None else f"{item.language!r}"
+        known = ", ".join(list(prompt.languages)[:8])
+        return _Finding("language", f"{item.name}: {said}, and the model knows {known} ...")
 
     def _unwritable(
         self, text: str, language: str | None, tokens: Sequence[int]

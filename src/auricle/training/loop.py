@@ -48,7 +48,7 @@ from auricle.training.starting import (
 )
 from auricle.training.trackers import Tracker, open_trackers
 from auricle.training.trainee import AnyCheckpoint, AnyObjective, Trainee
-from auricle.training.validating import Heard, HeldOut, Validation, validate
+from auricle.training.validating import Heard, HeldOut, Validation, counted, validate
 
 Ending = Literal["finished", "early", "minutes", "interrupted", "terminated"]
 _SIGNALS: dict[int, Ending] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -331,10 +331,7 @@ def _seed(*numbers: int) -> int:
 
 def _count(training: _Training, batches: Sequence[Batch]) -> int:
     """What the step's sum is divided by: utterances or tokens of all batches on all ranks."""
-    if training.recipe.loss.reduction == "mean_volume":
-        own = sum(int(batch.lengths.sum()) for batch in batches)
-    else:
-        own = sum(len(batch.items) for batch in batches)
+    own = sum(counted(batch, training.recipe.loss.reduction) for batch in batches)
     count = torch.tensor(own, device=training.accelerator.device)
     return max(1, int(training.accelerator.reduce(count, "sum")))
 
@@ -453,7 +450,13 @@ def _judged(training: _Training, facts: Mapping[str, int]) -> float:
     at, accelerator = training.at, training.accelerator
     ranks.share_buffers(accelerator, training.objective.model)
     with ranks.unsharded(training.network):
-        own = validate(training.objective, _shown(training), training.tokenizer, accelerator.device)
+        own = validate(
+            training.objective,
+            _shown(training),
+            training.tokenizer,
+            accelerator.device,
+            training.recipe.loss.reduction,
+        )
     numbers = ranks.numbers(accelerator, own.numbers())
     found = Validation.of_numbers(accelerator.reduce(numbers, "sum").tolist(), own.errors)
     values = found.values(training.objective.default_head)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Head = Literal["ctc", "rnnt", "tdt"]
 TextStyle = Literal["as_is", "lower", "upper", "plain"]
+Reduction = Literal["mean_batch", "mean_volume"]
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class LossRecipe:
     """
 
     ctc_weight: float = 0.3
-    reduction: Literal["mean_batch", "mean_volume"] = "mean_batch"
+    reduction: Reduction = "mean_batch"
     sigma: float = 0.02
     omega: float = 0.1
     joint_memory_mb: int = 512

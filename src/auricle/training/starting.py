@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torch import nn
 from auricle import checkpoints
 from auricle.checkpoints import Checkpoint, build
 from auricle.checkpoints.whisper import folder_kind
-from auricle.checkpoints.whisper_model import WhisperCheckpoint, load_whisper
+from auricle.checkpoints.whisper_model import load_whisper
 from auricle.errors import ConfigError, ManifestError
 from auricle.models.asr import ASR, ModelConfig
 from auricle.models.conformer import ConformerEncoder
@@ -34,7 +35,7 @@ from auricle.training.run import RunFolder
 from auricle.training.sources import Source, texts
 from auricle.training.spec_augment import SpecAugment
 from auricle.training.trainee import AsrTrainee, Trainee
-from auricle.training.vocabulary import remade, with_tokenizer
+from auricle.training.vocabulary import in_common, remade, with_tokenizer
 from auricle.training.whisper import whisper_trainee
 
 
@@ -79,46 +80,44 @@ def usable(
     return left
 
 
-def beginning(recipe: Recipe, tokenizer: Tokenizer | None) -> Checkpoint:
-    """The checkpoint to train: `init_from`, or random weights for `tokenizer` by the recipe's seed.
+def trainee_of(recipe: Recipe, tokenizer: Tokenizer | None, progress: Progress) -> Trainee:
+    """What the loop trains: the model of `init_from`, or random weights by the recipe's seed.
 
     A `tokenizer` beside `init_from` takes the place of the model's own.
 
     Raises:
-        ConfigError: The recipe asks for another architecture than `init_from` has.
+        ConfigError: The recipe asks for what the model does not have.
     """
     if recipe.init_from is None:
         assert tokenizer is not None
-        return fresh(model_config(recipe.model, len(tokenizer.pieces)), tokenizer, recipe)
-    if recipe.model != ModelRecipe():
-        raise ConfigError(
-            "the recipe has both init_from and model; a model to begin from brings its own: "
-            "leave model out"
-        )
-    start = replace(checkpoints.load(locate(recipe.init_from)), name=recipe.name)
-    return start if tokenizer is None else with_tokenizer(start, tokenizer, recipe.train.seed)
-
-
-def trainee_of(recipe: Recipe, tokenizer: Tokenizer | None, progress: Progress) -> Trainee:
-    """What the loop trains: `beginning`'s model, or a Whisper.
-
-    Raises:
-        ConfigError: The recipe asks for what the model does not have.
-    """
-    if (whisper := whisper_of(recipe)) is not None:
-        return whisper_trainee(whisper, recipe, progress)
-    start = beginning(recipe, tokenizer)
+        start = fresh(model_config(recipe.model, len(tokenizer.pieces)), tokenizer, recipe)
+    else:
+        path = locate(recipe.init_from)
+        if folder_kind(path) is not None:
+            return whisper_trainee(load_whisper(path, name=recipe.name), recipe, progress)
+        start = _begun_from(path, recipe, tokenizer, progress)
     model, base = trainable(recipe, start, progress)
     spec = recipe.augment.spec
     objective = Objective(model, recipe.loss, SpecAugment(spec) if spec else None)
     return AsrTrainee(start, base, objective, recipe)
 
 
-def whisper_of(recipe: Recipe) -> WhisperCheckpoint | None:
-    """The Whisper that a recipe begins with, if it does with one."""
-    if recipe.init_from is None or folder_kind(path := locate(recipe.init_from)) is None:
-        return None
-    return load_whisper(path, name=recipe.name)
+def _begun_from(
+    path: Path, recipe: Recipe, tokenizer: Tokenizer | None, progress: Progress
+) -> Checkpoint:
+    if recipe.model != ModelRecipe():
+        raise ConfigError(
+            "the recipe has both init_from and model; a model to begin from brings its own: "
+            "leave model out"
+        )
+    start = replace(checkpoints.load(path), name=recipe.name)
+    if tokenizer is None:
+        return start
+    progress.said(
+        f"new tokenizer: {in_common(start.tokenizer, tokenizer)} of its {len(tokenizer.pieces)} "
+        "pieces are the model's too and keep what was learnt of them"
+    )
+    return with_tokenizer(start, tokenizer, recipe.train.seed)
 
 
 def keeps_statistics(recipe: Recipe) -> bool:

@@ -13,6 +13,7 @@ from auricle.tokenizers import Tokenizer
 from auricle.training import loading
 from auricle.training.items import Batch, PlannedBatch
 from auricle.training.loading import Loading
+from auricle.training.recipe import Reduction
 from auricle.training.trainee import Learner
 
 # Held-out speech up to this is heard once and kept: its features are 120 MB.
@@ -31,13 +32,14 @@ class Heard(TypedDict):
 class Validation:
     """What a validation found; `errors` are words as the recipe writes them, for every head.
 
+    The loss is the mean over `counted` utterances or tokens, as that of a step is.
     Texts are compared as they stand: a model that learns capitals and marks is judged with them.
     `heard` are this rank's clips.
     """
 
     loss: float
     errors: Mapping[str, Errors]
-    utterances: int
+    counted: int
     heard: tuple[Heard, ...] = ()
 
     def values(self, default_head: str) -> dict[str, float]:
@@ -48,21 +50,30 @@ class Validation:
     def numbers(self) -> list[float]:
         """Everything that adds up over ranks, in a fixed order."""
         errors = [float(n) for head in sorted(self.errors) for n in astuple(self.errors[head])]
-        return [self.loss * self.utterances, float(self.utterances), *errors]
+        return [self.loss * self.counted, float(self.counted), *errors]
 
     @classmethod
     def of_numbers(cls, numbers: list[float], heads: Iterable[str]) -> Validation:
         """The inverse of `numbers`, also for their sums over ranks."""
-        total, utterances, *rest = numbers
+        total, counted, *rest = numbers
         errors = {
             head: Errors(*(int(n) for n in rest[4 * i : 4 * i + 4]))
             for i, head in enumerate(sorted(heads))
         }
-        return cls(total / max(utterances, 1), errors, int(utterances))
+        return cls(total / max(counted, 1), errors, int(counted))
+
+
+def counted(batch: Batch, reduction: Reduction) -> int:
+    """What a batch adds to the count that losses are divided by."""
+    return int(batch.lengths.sum()) if reduction == "mean_volume" else len(batch.items)
 
 
 def validate(
-    objective: Learner, batches: Iterable[Batch], tokenizer: Tokenizer, device: torch.device
+    objective: Learner,
+    batches: Iterable[Batch],
+    tokenizer: Tokenizer,
+    device: torch.device,
+    reduction: Reduction = "mean_batch",
 ) -> Validation:
     """Decode `batches` greedily with every head; the model is in evaluation mode afterwards."""
     objective.eval()
@@ -76,7 +87,7 @@ def validate(
         if not batch.items:
             continue
         loss += float(losses["loss"])
-        count += len(batch.items)
+        count += counted(batch, reduction)
         for head, written in texts.items():
             for item, text in zip(batch.items, written, strict=True):
                 errors[head] += word_errors(item.text, text, normalise=str)

@@ -47,9 +47,6 @@ from auricle.training.whisper_data import (
 )
 
 HEAD = "whisper"
-FACTS = ModelFacts(
-    (HEAD,), lambda seconds: round(seconds * SAMPLE_RATE) // (HOP * FRAMES_PER_POSITION)
-)
 _PROMPT = 4  # tokens before the text at most
 _SPARE = 16  # tokens that a short window may have besides its share of those of 30 s
 
@@ -193,8 +190,12 @@ class WhisperTrainee:
 
     @property
     def facts(self) -> ModelFacts:
-        """The same of every Whisper."""
-        return FACTS
+        """Steps are the encoder's positions."""
+        return ModelFacts(
+            (HEAD,),
+            lambda seconds: round(seconds * SAMPLE_RATE) // (HOP * FRAMES_PER_POSITION),
+            prompt_config(self.start),
+        )
 
     def loading(self, *, training: bool) -> WhisperLoading:
         """How items become batches; of a frozen encoder, without any change, its encodings."""
