@@ -47,6 +47,9 @@ class BadRow(ManifestError):
         self.path, self.line, self.problem, self.content = path, line, problem, content
 
 
+OnBadRow = Callable[[ManifestError], None]
+
+
 def is_manifest(path: str | Path) -> bool:
     """Whether a file's name is that of a manifest."""
     return Path(path).name.lower().endswith(_SUFFIXES)
@@ -57,7 +60,8 @@ def read(path: str | Path, *, bad_row: Callable[[BadRow], None] | None = None) -
 
     Args:
         path: The manifest.
-        bad_row: Is given each row that cannot be read, and reading goes on; None raises it.
+        bad_row: Is given a `BadRow` for each row that cannot be read, and reading goes on; None
+            raises it.
 
     Raises:
         ManifestError: No such file, or a row that cannot be read; it names the file and the line

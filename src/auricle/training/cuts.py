@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class CutSound:
         return self.duration
 
 
-def cut_rows(path: Path, bad_row: Callable[[ManifestError], None] | None = None) -> Iterator[Found]:
+def cut_rows(path: Path, bad_row: manifests.OnBadRow | None = None) -> Iterator[Found]:
     """The cuts of a Lhotse file; texts of several supervisions are joined in their order.
 
     A line that holds no cut goes to `bad_row`, if there is one.

@@ -9,13 +9,14 @@ import json
 import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from auricle import manifests
 from auricle.audio import AUDIO_SUFFIXES
 from auricle.errors import ConfigError, ManifestError
+from auricle.manifests import OnBadRow
 from auricle.training.recipe import SourceRecipe
 from auricle.training.rows import Found
 from auricle.training.sounds import TarSound
@@ -85,7 +86,7 @@ def rows_of_nemo(
     paths: Sequence[Path],
     shards: Sequence[Path],
     source: SourceRecipe,
-    bad_row: Callable[[ManifestError], None] | None = None,
+    bad_row: OnBadRow | None = None,
 ) -> Iterator[list[Found]]:
     """The rows of NeMo's manifests, shard by shard, in the order of their sound.
 
@@ -102,7 +103,7 @@ def rows_of_nemo(
     numbered = _by_number(indices)
     rows = defaultdict[str, list[Found]](list)
     for path in paths:
-        own = _number(path) if len(paths) == len(shards) else None
+        own = shard_number(path) if len(paths) == len(shards) else None
         for row in manifests.read(path, bad_row=bad_row):
             name = row.data["audio_filepath"]
             number = row.data.get("shard_id", own)
@@ -127,7 +128,7 @@ def rows_of_nemo(
 def webdataset_rows(
     shards: Sequence[Path],
     source: SourceRecipe,
-    bad_row: Callable[[ManifestError], None] | None = None,
+    bad_row: OnBadRow | None = None,
 ) -> Iterator[list[Found]]:
     """The samples of WebDataset's shards: files that share their name up to its first dot.
 
@@ -181,6 +182,12 @@ def _sample(
     return Found(sound.where, sound, text, duration or None, language, data)
 
 
+def shard_number(path: Path) -> int | None:
+    """The number of a shard or of its manifest: the last one in its name."""
+    match = _NUMBER.search(path.name.split(".")[0])
+    return int(match[1]) if match else None
+
+
 class _Index:
     """Finds the members of a shard by the names that manifests give them."""
 
@@ -220,19 +227,13 @@ def _by_number(indices: Sequence[_Index]) -> dict[int, _Index]:
     """The shards whose names have a number, by it."""
     numbered: dict[int, _Index] = {}
     for index in indices:
-        number = _number(index.shard)
+        number = shard_number(index.shard)
         if number is not None and (first := numbered.setdefault(number, index)) is not index:
             raise ConfigError(
                 f"{first.shard} and {index.shard} are both shard {number}: "
                 "make them two sources, each with its own manifest"
             )
     return numbered
-
-
-def _number(path: Path) -> int | None:
-    """The number of a shard or of its manifest: the last one in its name."""
-    match = _NUMBER.search(path.name.split(".")[0])
-    return int(match[1]) if match else None
 
 
 def _stem(name: str) -> str:

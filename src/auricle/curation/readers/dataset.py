@@ -1,0 +1,86 @@
+"""Items from Hugging Face data sets, on disk or streamed; sound they hold becomes files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from auricle.audio import AUDIO_SUFFIXES
+from auricle.curation.items import Item
+from auricle.curation.readers.reader import BadRow, Reader, checked_bad, item_of
+from auricle.errors import AudioError
+from auricle.files import write_atomic
+
+if TYPE_CHECKING:
+    from auricle.training.rows import Found
+
+
+@dataclass(frozen=True)
+class Dataset(Reader):
+    """The rows of a data set, by its name on the hub or a folder.
+
+    Recordings that lie on disk stay there; those in Parquet files or a stream are written once
+    below `audio`, named by their content. Columns of plain values are kept, or those of `columns`.
+    An empty `text_column` says that there are no transcripts.
+    """
+
+    maybe_paths: ClassVar = ("name",)
+
+    name: str
+    split: str = "train"
+    subset: str | None = None
+    streaming: bool = False
+    audio_column: str = "audio"
+    text_column: str = "text"
+    columns: tuple[str, ...] | None = None
+
+    def items(self, folder: Path) -> Iterator[Item | BadRow]:
+        """See `Reader`; a row without sound is a bad one."""
+        from auricle.training.huggingface import dataset_rows
+        from auricle.training.recipe import SourceRecipe
+
+        source = SourceRecipe(
+            dataset=self.name,
+            split=self.split,
+            subset=self.subset,
+            streaming=self.streaming,
+            audio_column=self.audio_column,
+            text_column=self.text_column,
+        )
+        for found in dataset_rows(source, Path(), self.columns):
+            yield _item(found, folder)
+
+
+def _item(found: Found, folder: Path) -> Item | BadRow:
+    from auricle.training.huggingface import DatasetSound
+    from auricle.training.sounds import BytesSound, FileSound
+
+    sound = found.sound
+    if isinstance(sound, FileSound):
+        return item_of(found)
+    try:
+        stored = sound.stored() if isinstance(sound, DatasetSound) else cast(BytesSound, sound)
+    except AudioError as error:
+        return checked_bad(BadRow(found.name, "no sound", str(error), dict(found.data)))
+    if not stored.content:
+        return checked_bad(BadRow(found.name, "no sound", "", dict(found.data)))
+    name = _kept(stored.content, found.name, folder)
+    item = item_of(replace(found, sound=FileSound(name)))
+    if not isinstance(item, BadRow):
+        item["audio_filepath"] = name
+    return item
+
+
+def _kept(content: bytes, name: str, folder: Path) -> str:
+    """Write a recording below `audio`, if it is not there; gives its path from `folder`."""
+    suffix = Path(name.rstrip(")")).suffix.lower()
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    relative = f"audio/{digest[:2]}/{digest}{suffix if suffix in AUDIO_SUFFIXES else ''}"
+    path = folder / relative
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)
+    return relative

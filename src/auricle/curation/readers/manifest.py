@@ -1,0 +1,55 @@
+"""Items from NeMo-style manifests: `.json` or `.jsonl`, gzipped or not, one or many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from auricle import manifests
+from auricle.curation.items import Item
+from auricle.curation.readers.reader import BadRow, Reader, absolute, checked, with_bad_rows
+from auricle.errors import ManifestError
+
+
+@dataclass(frozen=True)
+class Manifest(Reader):
+    """The rows of manifests, in order; `{0..9}` and `{a,b}` in a path stand for many.
+
+    Every key of a row is kept. Paths of recordings are taken from the manifest's folder, also
+    those of the tars that a row's `tar` names.
+    """
+
+    paths: ClassVar = ("path",)
+
+    path: str | tuple[str, ...]
+
+    def items(self, folder: Path) -> Iterator[Item | BadRow]:
+        """See `Reader`; a manifest that is missing or cut short is refused, for all of them."""
+        from auricle.training.tar import expanded
+
+        paths = expanded(self.path, Path())
+        for path in paths:
+            if not path.is_file():
+                raise ManifestError(f"{path}: no such manifest; check the path")
+        for path in paths:
+            for row in with_bad_rows(partial(_rows, path)):
+                yield row if isinstance(row, BadRow) else _item(row, path)
+
+
+def _rows(path: Path, bad_row: manifests.OnBadRow) -> Iterator[manifests.Row]:
+    return manifests.read(path, bad_row=bad_row)
+
+
+def _item(row: manifests.Row, path: Path) -> Item | BadRow:
+    item = dict(row.data)
+    for key, value in (("offset", row.offset), ("duration", row.duration)):
+        if not value:
+            item.pop(key, None)  # 0 and null are what tools write for "not measured"
+    if isinstance(item.get("tar"), str):
+        item["tar"] = absolute(path.parent / item["tar"])
+    else:
+        item["audio_filepath"] = absolute(row.path)
+    return checked(item, f"{path}: {row.path}")
