@@ -2,6 +2,8 @@
 
 Nothing is imported before a pipeline asks for it. A name is a class, a frozen dataclass whose
 fields are its options; `Class.field` says that what stands behind the name is that one field.
+A class may name fields that hold paths, which start from the pipeline's folder: `paths`, and
+`maybe_paths` where a value is a path only if there is such a file, or it starts with `.` or `~`.
 """
 
 from __future__ import annotations
@@ -67,23 +69,20 @@ WRITERS = {
 class Entry(NamedTuple):
     """What a name stands for."""
 
-    kind: type
+    kind: type[Any]
     field: str | None = None  # which takes the whole of what stands behind the name
 
-    def options(self, said: Any, where: str) -> Mapping[str, Any]:
+    def options(self, said: Any) -> Mapping[str, Any]:
         """The options as a mapping of fields, of what a pipeline says behind the name.
 
-        Raises:
-            ConfigError: It is no mapping.
+        What is no mapping is the value of the first field: `manifest: rows.jsonl`.
         """
         if self.field is not None:
             return {self.field: said}
         if said is None:
             return {}
-        if not isinstance(said, Mapping):
-            names = ", ".join(f.name for f in fields(self.kind)) or "none"
-            raise ConfigError(f"{where} takes options as a mapping (its keys: {names})")
-        return said
+        names = [f.name for f in fields(self.kind)]
+        return said if isinstance(said, Mapping) or not names else {names[0]: said}
 
 
 def found(name: str, table: Mapping[str, str], *, where: str, what: str = "step") -> Entry:

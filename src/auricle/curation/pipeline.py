@@ -1,0 +1,253 @@
+"""Pipelines as values, made in Python or read from YAML files; nothing in them has run yet."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from auricle.curation.graph import Branches, Node, When
+from auricle.curation.items import digest
+from auricle.curation.step import FunctionStep, Step, WholeStep
+from auricle.curation.table import COMPOSITES, READERS, STEPS, WRITERS, Entry, found
+from auricle.errors import ConfigError, first_line
+
+if TYPE_CHECKING:
+    from auricle.curation.readers import Reader
+    from auricle.curation.writers import Writer
+
+_BRANCHES = "branches"
+_WHEN = "when"
+_MODULE = re.compile(r"\W")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """How many items are kept together, at most; what changes in one leaves the others alone."""
+
+    items: int = 256
+
+    def __post_init__(self) -> None:
+        if self.items < 1:
+            raise ValueError(f"a shard has 1 item or more, not {self.items}")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What to read, what to do with it, what to write.
+
+    Args:
+        name: For reports.
+        read: Where items come from, one after the other.
+        steps: In order.
+        write: At the end, beside the manifest that is always written.
+        shard: How items are kept together.
+        timeout: Seconds that a batch may take, and an item on its own; who takes longer hangs.
+        step_files: Python files that workers import, for steps that are defined in them.
+    """
+
+    name: str
+    read: Sequence[Reader]
+    steps: Sequence[Node]
+    write: Sequence[Writer] = ()
+    shard: Shard = Shard()
+    timeout: float = 600.0
+    step_files: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The keys of a pipeline's file."""
+
+    read: Any
+    name: str = ""
+    shard: Shard = Shard()
+    steps: list[Any] = field(default_factory=list)
+    write: list[Any] = field(default_factory=list)
+    timeout: float = 600.0
+
+
+def load_pipeline(
+    path: str | Path, overrides: Sequence[str] = (), *, step_files: Sequence[str | Path] = ()
+) -> Pipeline:
+    """A pipeline from a YAML file.
+
+    Relative paths start from the file's folder, those of overrides too.
+
+    Args:
+        path: The file.
+        overrides: `key=value` each, the value in YAML: `steps.1.transcribe.model=tiny`.
+        step_files: Python files whose steps the pipeline may use by name.
+
+    Raises:
+        ConfigError: No such file, no YAML, a step or key that is unknown (names the nearest), or a
+            value that does not fit. One line, with the file and the key.
+        MissingExtra: A step or reader needs a package that is not installed.
+    """
+    from auricle.training.documents import parsed, read_document, set_value, split_override
+    from auricle.training.schema import validated
+
+    path = Path(path).expanduser()
+    where = str(path)
+    values = read_document(path, where=where, what="pipeline")
+    for text in overrides:
+        key, value = split_override(text, "shard.items=64")
+        set_value(values, key, parsed(value, f"the value of {key}"), where=where)
+    files = [Path(file).expanduser().resolve() for file in step_files]
+    own = {name: step for file in files for name, step in load_steps(file).items()}
+    try:
+        document = validated(_Document, values, what="a pipeline", extra="curate")
+        reading = _Reading(path.resolve().parent, own)
+        readers = [reading.made(*entry, READERS, "reader") for entry in _entries(document.read)]
+        if not readers:
+            raise ConfigError("read names no reader")
+        writers = [reading.made(*entry, WRITERS, "writer") for entry in _entries(document.write)]
+        return Pipeline(
+            name=document.name or path.stem,
+            read=readers,
+            steps=reading.nodes(document.steps, "steps"),
+            write=writers,
+            shard=document.shard,
+            timeout=document.timeout,
+            step_files=tuple(files),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def load_steps(path: str | Path) -> dict[str, FunctionStep | type[Step] | type[WholeStep]]:
+    """Import a Python file; its steps by name: functions under `@step`, and classes in lower case.
+
+    Raises:
+        ConfigError: There is no such file, or it cannot be imported.
+    """
+    path = Path(path).resolve()
+    module_name = f"_steps_{_MODULE.sub('_', path.stem)}_{digest(str(path))[:8]}"
+    module = sys.modules.get(module_name)
+    if module is None:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise ConfigError(f"{path} is no Python file, and so has no steps")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module  # its dataclasses look for it there
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[module_name]
+            if not isinstance(error, Exception):
+                raise
+            kind = type(error).__name__
+            raise ConfigError(f"{path} cannot be imported: {kind}: {first_line(error)}") from error
+    steps: dict[str, FunctionStep | type[Step] | type[WholeStep]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, FunctionStep):
+            steps[value.name] = value
+        elif isinstance(value, type) and value.__module__ == module_name and _is_step(value):
+            steps[name.lower()] = value
+    return steps
+
+
+def _is_step(kind: type) -> bool:
+    return is_dataclass(kind) and issubclass(kind, (Step, WholeStep))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Makes values of what a file says."""
+
+    folder: Path
+    own: Mapping[str, FunctionStep | type[Step] | type[WholeStep]]
+
+    def nodes(self, said: Any, where: str) -> tuple[Node, ...]:
+        """Steps one after another."""
+        if not isinstance(said, list):
+            raise ConfigError(f"{where} must be a list of steps")
+        return tuple(self.node(entry, f"{where}.{i}") for i, entry in enumerate(said))
+
+    def node(self, said: Any, where: str) -> Node:
+        """A step, a composite or branches, perhaps under a condition."""
+        said = {said: None} if isinstance(said, str) else said
+        names = [name for name in said if name != _WHEN] if isinstance(said, dict) else []
+        if len(names) != 1:
+            raise ConfigError(
+                f"{where} must be a step's name, or a mapping of it to its options"
+                + (f"; it names {' and '.join(names)}" if len(names) > 1 else "")
+            )
+        name = names[0]
+        if name == _BRANCHES:
+            node: Any = self.branches(said[name], f"{where}.{name}")
+        elif isinstance(own := self.own.get(name), FunctionStep):
+            if said[name]:
+                raise ConfigError(f"{where}.{name} takes no options")
+            node = own
+        else:
+            entry = Entry(own) if own is not None else None
+            names_of_all = {**STEPS, **COMPOSITES, **dict.fromkeys(self.own, ""), _BRANCHES: ""}
+            node = self.made(name, said[name], names_of_all, "step", entry=entry, where=where)
+        if _WHEN not in said:
+            return node  # type: ignore[no-any-return]
+        if not isinstance(node, (Step, WholeStep)):
+            raise ConfigError(f"{where}: `when` stands at a single step, not at {name}")
+        return When(node, said[_WHEN])
+
+    def branches(self, said: Any, where: str) -> Branches:
+        """Ways side by side."""
+        if not isinstance(said, dict) or len(said) < 2:
+            raise ConfigError(f"{where} must be a mapping of two names or more to lists of steps")
+        return Branches({way: self.nodes(steps, f"{where}.{way}") for way, steps in said.items()})
+
+    def made(
+        self,
+        name: str,
+        said: Any,
+        table: Mapping[str, str],
+        what: str,
+        *,
+        entry: Entry | None = None,
+        where: str = "",
+    ) -> Any:
+        """The value of a name of a table, with its options."""
+        from auricle.training.schema import validated
+
+        place = f"{where}.{name}" if where else name
+        entry = entry or found(name, table, where=where or what, what=what)
+        options = entry.options(said)
+        made = validated(
+            entry.kind, options, where=place, what=f"the {what} {name}", extra="curate"
+        )
+        return _with_paths(made, self.folder)
+
+
+def _entries(said: Any) -> Iterator[tuple[str, Any]]:
+    """Names and options of readers or writers: one mapping, or a list of them."""
+    for one in said if isinstance(said, list) else [said]:
+        one = {one: None} if isinstance(one, str) else one
+        if not isinstance(one, Mapping):
+            raise ConfigError(
+                f"a reader or writer is a mapping of its name to options, not {one!r}"
+            )
+        yield from one.items()
+
+
+def _with_paths(made: Any, folder: Path) -> Any:
+    """A value whose paths start from a folder."""
+    changes: dict[str, Any] = {}
+    for name in (*getattr(made, "paths", ()), *getattr(made, "maybe_paths", ())):
+        value = getattr(made, name)
+        sure = name in getattr(made, "paths", ())
+        if isinstance(value, str):
+            changes[name] = _path(value, folder, sure)
+        elif isinstance(value, (list, tuple)):
+            changes[name] = tuple(_path(one, folder, sure) for one in value)
+    return replace(made, **changes) if changes else made
+
+
+def _path(value: str, folder: Path, sure: bool) -> str:
+    if "://" in value or value.startswith("pipe:"):
+        return value
+    path = folder / Path(value).expanduser()
+    return str(path) if sure or value.startswith((".", "~")) or path.exists() else value
