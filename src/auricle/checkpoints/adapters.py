@@ -69,7 +69,7 @@ class Adapter:
     """What changes a model's linear layers, by our names of them.
 
     A layer's weight changes by `alpha / rank` times B A. `base` is the model it was made for, as
-    far as the file says.
+    far as the file says; `dropout` was that of its training, and is written for whoever goes on.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Adapter:
     dora: bool
     tensors: Mapping[str, LoraTensors]
     base: str | None = None
+    dropout: float = 0.0
 
     @property
     def scale(self) -> float:
@@ -211,6 +212,7 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
         "base_model_name_or_path": adapter.base,
         "r": adapter.rank,
         "lora_alpha": int(adapter.alpha) if adapter.alpha % 1 == 0 else adapter.alpha,
+        "lora_dropout": adapter.dropout,
         "use_dora": adapter.dora,
         "bias": "none",
         "target_modules": sorted(adapter.tensors),

@@ -160,6 +160,7 @@ def trained(
             n: LoraTensors(p["A"], p["B"], p.get("magnitude_vector")) for n, p in parts.items()
         },
         base=recipe.init_from,
+        dropout=lora.dropout,
     )
     whole = replace(start, tensors=merged_tensors(tensors, adapter))
     alone = not recipe.adapt.unfreeze and recipe.tokenizer is None
