@@ -68,6 +68,14 @@ class Example:
     sample_rate: int = 16000
 
 
+@dataclass(frozen=True)
+class WholeExample:
+    """What a whole step decides of some items, which have numbers for ids: as in `Example`."""
+
+    items: Sequence[Mapping[str, Any]]
+    gives: Sequence[Mapping[str, Any] | str]
+
+
 class Step:
     """One thing that is done to items, a batch at a time."""
 
@@ -145,6 +153,11 @@ class WholeStep:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Keys that it adds or changes."""
+        return ()
+
+    @property
+    def examples(self) -> tuple[WholeExample, ...]:
+        """Tried before a job starts."""
         return ()
 
     def options(self) -> dict[str, Any]:
