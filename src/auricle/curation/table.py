@@ -25,8 +25,8 @@ STEPS = {
     "charset": _STEPS + "charset:Charset",
     "convert": _STEPS + "convert:Convert",
     "cut": _STEPS + "cut:Cut",
-    "duplicates": _STEPS + "duplicates:Duplicates",
     "filter": _STEPS + "filter:Filter.conditions",
+    "fingerprint": _STEPS + "duplicates:Fingerprint",
     "hallucination": _STEPS + "hallucination:Hallucination",
     "normalise": _STEPS + "normalise:Normalise",
     "probe": _STEPS + "probe:Probe",
@@ -45,6 +45,7 @@ STEPS = {
 # Subclasses of `Composite`: they stand for several steps.
 COMPOSITES = {
     "cascade": _STEPS + "cascade:Cascade",
+    "duplicates": _STEPS + "duplicates:Duplicates",
     "ensemble": _STEPS + "ensemble:Ensemble",
 }
 
