@@ -42,6 +42,18 @@ BASE = GOLDEN / "huggingface" / "parakeet_ctc_hf"
 TELEPHONE = 8000  # Hz; the model hears 16 000
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of this file's own, and no hub."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        patch.setattr("datasets.config.HF_DATASETS_OFFLINE", True)
+        patch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        datasets.disable_progress_bars()
+        yield
+
+
 def slow(path: Path) -> None:
     """Make of a recording one of half the rate."""
     with wave.open(str(path)) as file:
