@@ -7,6 +7,7 @@ of the parts stand with the parts, and here are those of a whole run by one of i
 from __future__ import annotations
 
 import json
+import re
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from auricle.training.adapting import lora_targets
 from auricle.training.reading import load_recipe
 from auricle.training.recipe import DataRecipe, LoraRecipe, SourceRecipe
 from auricle.training.sources import Source, open_sources
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, ROOT
 from tests.test_docs import blocks
 from tests.training.test_automodel import theirs
 from tests.training.test_recipe_pages import FINETUNING
@@ -279,3 +280,19 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
         more = short if words[2] == "finetune" else []
         assert main([*words[2:], *more]) == 0, command
     assert "| before | " in Path("runs/mine/report.md").read_text()
+
+
+def test_the_tests_that_the_page_names_are_there() -> None:
+    rows = [
+        row
+        for row in FINETUNING.read_text(encoding="utf-8").splitlines()
+        if "test_automodel_" in row or "`test_whisper.py`" in row
+    ]
+    assert len(rows) == 8
+    for row in rows:
+        for file in re.findall(r"`([\w/]+\.py)`", row):
+            path = ROOT / file if file.startswith("tests/") else ROOT / "tests" / "training" / file
+            assert path.exists(), file
+        found = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
+        for name in re.findall(r"`(test_\w+)`", row):
+            assert f"def {name}(" in found, name
