@@ -13,7 +13,16 @@ import pytest
 
 from auricle.audio import Samples
 from auricle.errors import AudioError, ConfigError, ManifestError
-from auricle.training.augment import Gain, Noise, Room, Speed, Waveform, active_level, made_response
+from auricle.training.augment import (
+    Gain,
+    Noise,
+    Room,
+    Sounds,
+    Speed,
+    Waveform,
+    active_level,
+    made_response,
+)
 from auricle.training.recipe import (
     AugmentRecipe,
     GainRecipe,
@@ -219,6 +228,16 @@ def test_silence_gets_no_noise(tmp_path: Path) -> None:
     assert not change(silence, rng()).any()
     quiet = Noise(NoiseRecipe(manifest(tmp_path, silence)), RATE)
     assert np.array_equal(quiet(tone(440), rng()), tone(440))
+
+
+@pytest.mark.parametrize("left", [1e-45, 1e-39, 1e-6])
+def test_what_a_decoder_leaves_of_silence_is_no_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float
+) -> None:
+    """Made as loud as speech it would be rubble, or infinite where it is smaller than 1e-38."""
+    change = Noise(NoiseRecipe(manifest(tmp_path, hiss(1))), RATE)
+    monkeypatch.setattr(Sounds, "draw", lambda self, rng: np.full(RATE, left, np.float32))
+    assert np.array_equal(change(tone(440), rng()), tone(440))
 
 
 def test_each_happens_as_often_as_its_probability() -> None:

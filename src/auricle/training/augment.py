@@ -26,6 +26,7 @@ from auricle.training.telephone import Telephone, fast_size
 
 _PIECE_SECONDS = 30.0  # of a long noise that are read at once
 _ACTIVE_DB = 30.0  # how far below the loudest frame speech still is speech
+_SILENT = 2.0**-15  # one step of 16 bits: what a decoder leaves of silence must not be made loud
 _DIRECT_TO_REVERBERANT = (-3.0, 9.0)  # decibels: a microphone one to three metres away
 _DIRECT_SECONDS = 0.0025  # before the first reflection
 
@@ -129,7 +130,7 @@ class Noise:
             noise = np.tile(noise, 2 + len(samples) // len(noise))
         noise = noise[start : start + len(samples)]
         speech_level, noise_level = (active_level(x, self._rate) for x in (samples, noise))
-        if not (speech_level > 0 and noise_level > 0):
+        if min(speech_level, noise_level) < _SILENT:
             return samples
         return samples + noise * np.float32(_ratio(-snr) * speech_level / noise_level)
 
