@@ -79,6 +79,8 @@ def _open_path(path: Path) -> BinaryIO:
         raise AudioError(f"{path}: no such file; {cure}", "no such file") from None
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened: {error.strerror}", "cannot be read") from error
+    except AudioError:
+        raise
     except ValueError as error:  # a null byte in the name
         raise AudioError(f"{str(path)!r} is not a file name: {error}", "no such file") from error
 
