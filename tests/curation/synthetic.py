@@ -52,10 +52,19 @@ def tone(path: Path, seconds: float = 1.5) -> Path:
 PIPELINE = {
     "name": "clean",
     "read": [{"manifest": "in.jsonl"}],
-    "steps": ["probe", {"filter": {"duration": {"ge": 0.5, "le": 40}}}, "cascade", "wer"],
+    "steps": [
+        {"step": "1-probe", "version": 1, "options": {}},
+        {"step": "2-filter", "version": 1, "options": {"duration": {"ge": 0.5, "le": 40}}},
+        {"step": "3.1-transcribe", "version": 1, "options": {"model": "a", "tier": 1}},
+        {"step": "3.2-transcribe", "version": 1, "options": {"model": "b", "tier": 2}},
+        {"step": "4-wer", "version": 1, "options": {"reference": "text", "prefix": ""}},
+    ],
     "versions": {"auricle": "0.1.0"},
     "note": NASTY,
 }
+
+
+STEPS = ["1-probe", "2-filter", "3.1-transcribe", "3.2-transcribe", "4-wer", "5-filter", "6-firsts"]
 
 
 class _Run:
@@ -97,7 +106,7 @@ class _Run:
         heard = [chance.choice(WORDS) if chance.random() < rate else word for word in said]
         wrong = sum(a != b for a, b in zip(said, heard, strict=True))
         row |= {"pred_text": " ".join(heard), "confidence": round(0.99 - rate / 2, 4)}
-        row["tier"] = "accurate" if rate > 0.08 else "fast"
+        row["tier"] = 2 if rate > 0.08 else 1
         row["wer"] = round(wrong / len(said), 4)
         if chance.random() < 0.02:
             row |= {"text": "", "wer": None, "wer_status": "no_reference"}
@@ -106,7 +115,7 @@ class _Run:
             row["pred_text"] = f"{row['pred_text']} {NASTY}"
             self._filter(row, "5-filter", "wer not le 0.7", f"wer is {row['wer']}")
         elif chance.random() < 0.04:
-            self._filter(row, "6-duplicates", "duplicate text")
+            self._filter(row, "6-firsts", "duplicate text")
         else:
             if row["wer"] > 0.5:
                 row["text"] = f"{row['text']} {NASTY}"
@@ -123,7 +132,7 @@ class _Run:
     def summary(self, items: int) -> dict[str, Any]:
         """As the contract of `summary.json` has it."""
         steps, there = [], items
-        for step in ("1-probe", "2-filter", "3-cascade", "4-wer", "5-filter", "6-duplicates"):
+        for step in STEPS:
             drops = {
                 fate: Counter(r[fate]["reason"] for r in rows if r[fate]["step"] == step)
                 for fate, rows in (("filtered", self.filtered), ("quarantined", self.quarantined))
@@ -159,7 +168,7 @@ class _Run:
             found.append(
                 {
                     "time": time,
-                    "stage": "01-probe" if batch < 20 else "02-cascade",
+                    "stage": "probe-01" if batch < 20 else "transcribe-02",
                     "shard": f"{batch:04x}",
                     "worker": worker,
                     "host": "node1",
@@ -171,12 +180,18 @@ class _Run:
                     "gpu_mb": 5200 + 40 * batch if gpu else None,
                     "steps": {"1-probe": {**work, "seconds": took / 40, "model": None}}
                     if batch < 20
-                    else {"3-cascade": {**work, "model": model}},
+                    else {f"3.{1 if batch % 4 else 2}-transcribe": {**work, "model": model}},
                 }
             )
             if batch == 30:
                 found.append(
-                    {"time": time, "event": "death", "worker": 0, "stage": "02-cascade", "items": 3}
+                    {
+                        "time": time,
+                        "event": "death",
+                        "worker": 0,
+                        "stage": "transcribe-02",
+                        "items": 3,
+                    }
                 )
         return [*found, {"event": "end", "time": time + 1}]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from auricle.curation.report.charts import percent, span
-from auricle.curation.report.figures import Figures, Spread, Work
+from auricle.curation.report.figures import Figures, Spread
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _cascade(figures: Figures) -> Iterator[Advice]:
         return
     first = min(tiers)
     share = 1 - tiers[first] / total
-    cost = _costs(figures.models)
+    cost = _costs(figures)
     if share > 0.6:
         yield Advice(
             "look",
@@ -225,9 +225,14 @@ def _cascade(figures: Figures) -> Iterator[Advice]:
         )
 
 
-def _costs(models: Mapping[str, Work]) -> str:
-    told = [f"{name} {span(work.seconds)}" for name, work in models.items() if work.seconds]
-    return f" ({'; '.join(told)} of work)" if told else ""
+def _costs(figures: Figures) -> str:
+    """What each tier took."""
+    told = [
+        f"tier {tier} {span(figures.steps[step].seconds)}"
+        for tier, step in sorted(figures.tier_steps.items())
+        if step in figures.steps
+    ]
+    return f" (of work, {', '.join(told)})" if told else ""
 
 
 def _read(figures: Figures) -> int:

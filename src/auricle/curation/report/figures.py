@@ -97,6 +97,15 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """The keys of a `wer` step: of the rate, and of both texts."""
+
+    wer: str = "wer"
+    reference: str = "text"
+    hypothesis: str = "pred_text"
+
+
+@dataclass(frozen=True)
 class Judged:
     """An item among the worst, and what became of it."""
 
@@ -121,22 +130,25 @@ class Figures:
     Args:
         summary: `summary.json`.
         pipeline: `curation.json`.
-        wer: Fractions; by the key `wer_key`, None where the rows have no such key.
-        unjudged: Rows with that key, in which there is no number, as they have no reference.
+        judging: By which keys WERs and texts are found.
+        wer: Fractions.
+        unjudged: Rows with a WER that is no number, as they have no reference.
         worst: The highest WERs first.
         tiers: Items kept or filtered, by the cascade's tier that their text is from.
+        tier_steps: The step of each tier.
         elapsed: Seconds between the first and the last sign of each run, all runs together.
     """
 
     summary: dict[str, Any]
     pipeline: dict[str, Any]
     wer: Values = field(default_factory=Values)
-    wer_key: str | None = None
+    judging: Judging = field(default_factory=Judging)
     unjudged: int = 0
     durations: Values = field(default_factory=Values)
     worst: list[Judged] = field(default_factory=list)
     languages: dict[str, Work] = field(default_factory=dict)
     tiers: Counter[str] = field(default_factory=Counter)
+    tier_steps: dict[str, str] = field(default_factory=dict)
     quarantined: list[Row] = field(default_factory=list)
     steps: dict[str, Work] = field(default_factory=dict)
     models: dict[str, Work] = field(default_factory=dict)
@@ -170,6 +182,7 @@ def gather(folder: Path) -> Figures:
     if not path.is_file():
         raise ConfigError(f"{folder} holds no finished run: there is no summary.json in it")
     figures = Figures(_read_json(path), _read_json(folder / "curation.json"))
+    _read_steps(figures)
     _read_rows(folder, figures)
     _read_metrics(folder / METRICS, figures)
     return figures
@@ -200,6 +213,24 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                         yield row
 
 
+def _read_steps(figures: Figures) -> None:
+    """What the report must know of the pipeline: the last `wer` step, and a cascade's tiers."""
+    steps = figures.pipeline.get("steps")
+    for step in steps if isinstance(steps, list) else ():
+        options = step.get("options") if isinstance(step, Mapping) else None
+        if not isinstance(options, Mapping):
+            continue
+        label = str(step.get("step"))
+        if label.endswith("-wer"):
+            figures.judging = Judging(
+                f"{options.get('prefix', '')}wer",
+                str(options.get("reference", "text")),
+                str(options.get("hypothesis", "pred_text")),
+            )
+        if (tier := options.get("tier")) is not None:
+            figures.tier_steps[str(tier)] = label
+
+
 def _read_rows(folder: Path, figures: Figures) -> None:
     """One pass over kept, filtered and quarantined rows."""
     worst_kept, worst_filtered = _Worst(WORST_KEPT), _Worst(WORST_FILTERED)
@@ -225,10 +256,9 @@ def _count_row(row: Row, fate: Fate, figures: Figures, worst: _Worst) -> None:
         work = figures.languages.setdefault(language, Work())
         work.items += 1
         work.audio += duration or 0.0
-    if "wer" not in row:
+    if figures.judging.wer not in row:
         return
-    figures.wer_key = "wer"
-    wer = number(row["wer"])
+    wer = number(row[figures.judging.wer])
     if wer is None or wer < 0:
         figures.unjudged += 1
         return

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 import numpy as np
 
 from auricle.curation.report.charts import Bar, histogram, percent, span, text
-from auricle.curation.report.figures import CLASSES, Figures, Judged, Spread, named, number
+from auricle.curation.report.figures import CLASSES, Figures, Judged, Judging, Spread, named, number
 from auricle.curation.report.markup import legend, numbers, table
 
 _DIFFERENT = 400  # words of a text between which differences are marked
@@ -109,7 +109,7 @@ def worst(figures: Figures, clips: Sequence[str | None]) -> str:
     ]
     for fate in ("kept", "filtered"):
         shown = [
-            _clip(judged, clip)
+            _clip(judged, clip, figures.judging)
             for judged, clip in zip(figures.worst, clips, strict=True)
             if judged.fate == fate
         ]
@@ -118,9 +118,9 @@ def worst(figures: Figures, clips: Sequence[str | None]) -> str:
     return "".join(found)
 
 
-def _clip(judged: Judged, clip: str | None) -> str:
+def _clip(judged: Judged, clip: str | None, judging: Judging) -> str:
     row = judged.row
-    said, heard = (str(row.get(key) or "") for key in ("text", "pred_text"))
+    said, heard = (str(row.get(key) or "") for key in (judging.reference, judging.hypothesis))
     facts = [named(row)]
     if (duration := number(row.get("duration"))) is not None:
         facts.append(span(duration))

@@ -29,15 +29,24 @@ def models(figures: Figures) -> str:
 
 
 def _tiers(figures: Figures) -> str:
-    """How far items went in a cascade."""
-    if not figures.tiers:
+    """How many items each tier of a cascade heard, how many texts are from it, what it took."""
+    names = sorted({*figures.tiers, *figures.tier_steps})
+    if not names:
         return ""
-    total = sum(figures.tiers.values())
-    rows = [
-        words(tier) + numbers(f"{items:,}", percent(items / total))
-        for tier, items in sorted(figures.tiers.items())
-    ]
-    return f"<h3>Cascade</h3>{table(('text from tier', 'items', 'share'), rows)}"
+    texts = max(sum(figures.tiers.values()), 1)
+    works = {name: figures.steps.get(figures.tier_steps.get(name, ""), Work()) for name in names}
+    total = sum(work.seconds for work in works.values()) or 1.0
+    rows = []
+    for name, work in works.items():
+        model = figures.model_of.get(figures.tier_steps.get(name, ""), "")
+        there = figures.tiers[name]
+        cost = (span(work.seconds), percent(work.seconds / total))
+        rows.append(
+            words(f"{name} {model}")
+            + numbers(f"{work.items:,}", f"{there:,}", percent(there / texts), *cost)
+        )
+    head = ("tier of the cascade", "heard", "texts from it", "share", "work", "of all work")
+    return f"<h3>Cascade</h3>{table(head, rows)}"
 
 
 def memory(found: Memory) -> str:
