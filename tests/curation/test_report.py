@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from auricle import audio
+from auricle.curation.reasons import readable
 from auricle.curation.report import charts, players, write_report
-from auricle.curation.report.advice import advise, readable
+from auricle.curation.report.advice import advise
 from auricle.curation.report.charts import Fall, Flow, percent, text
 from auricle.curation.report.figures import Spread, gather, number
 from auricle.errors import ConfigError

@@ -1,12 +1,18 @@
-"""Pipelines as values, made in Python or read from YAML files; nothing in them has run yet."""
+"""Pipelines as values, made in Python or read from YAML files; nothing in them has run yet.
+
+A file is found by its path, or by its name in `auricle/pipelines`.
+"""
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 _BRANCHES = "branches"
 _WHEN = "when"
 _MODULE = re.compile(r"\W")
+_SUFFIXES = (".yaml", ".yml")
+# Where changes on a command line name files, and where they may.
+_PATHS = re.compile(r"read(\.\d+)?\.\w+\.(path|manifest)(\.\d+)?|steps\..+\.adapter")
+_MAYBE_PATHS = re.compile(r"read(\.\d+)?\.\w+\.name|steps\..+\.model")
 
 
 @dataclass(frozen=True)
@@ -71,15 +81,25 @@ class _Document:
     timeout: float = 600.0
 
 
+def pipeline_names() -> tuple[str, ...]:
+    """The pipelines that come with Auricle."""
+    files = (Path(file.name) for file in _packaged().iterdir())
+    return tuple(sorted(file.stem for file in files if file.suffix in _SUFFIXES))
+
+
 def load_pipeline(
-    path: str | Path, overrides: Sequence[str] = (), *, step_files: Sequence[str | Path] = ()
+    name_or_path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    step_files: Sequence[str | Path] = (),
 ) -> Pipeline:
     """A pipeline from a YAML file.
 
-    Relative paths start from the file's folder, those of overrides too.
+    Relative paths start from the file's folder; those of packaged pipelines and of overrides from
+    the working folder.
 
     Args:
-        path: The file.
+        name_or_path: A packaged pipeline's name, or a file; `./x` is always a file.
         overrides: `key=value` each, the value in YAML: `steps.1.transcribe.model=tiny`.
         step_files: Python files whose steps the pipeline may use by name.
 
@@ -91,23 +111,24 @@ def load_pipeline(
     from auricle.training.documents import parsed, read_document, set_value, split_override
     from auricle.training.schema import validated
 
-    path = Path(path).expanduser()
-    where = str(path)
-    values = read_document(path, where=where, what="pipeline")
+    where = str(name_or_path)
+    file, folder = _find(where)
+    values = read_document(file, where=where, what="pipeline")
     for text in overrides:
         key, value = split_override(text, "shard.items=64")
-        set_value(values, key, parsed(value, f"the value of {key}"), where=where)
+        changed = _from_here(parsed(value, f"the value of {key}"), key)
+        set_value(values, key, changed, where=where)
     files = [Path(file).expanduser().resolve() for file in step_files]
     own = {name: step for file in files for name, step in load_steps(file).items()}
     try:
         document = validated(_Document, values, what="a pipeline", extra="curate")
-        reading = _Reading(path.resolve().parent, own)
+        reading = _Reading(folder, own)
         readers = [reading.made(*entry, READERS, "reader") for entry in _entries(document.read)]
         if not readers:
             raise ConfigError("read names no reader")
         writers = [reading.made(*entry, WRITERS, "writer") for entry in _entries(document.write)]
         return Pipeline(
-            name=document.name or path.stem,
+            name=document.name or Path(file.name).stem,
             read=readers,
             steps=reading.nodes(document.steps, "steps"),
             write=writers,
@@ -117,6 +138,34 @@ def load_pipeline(
         )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _packaged() -> Traversable:
+    return resources.files("auricle").joinpath("pipelines")
+
+
+def _find(name: str) -> tuple[Path | Traversable, Path]:
+    """A file by its path if it looks like one, else by name; and where its paths start."""
+    path = Path(name).expanduser()
+    if path.suffix in _SUFFIXES or "/" in name or "\\" in name or path.is_file():
+        return path, path.resolve().parent
+    if name in pipeline_names():
+        return _packaged().joinpath(f"{name}.yaml"), Path.cwd()
+    near = difflib.get_close_matches(name, pipeline_names(), n=3, cutoff=0.4)
+    hint = f"near to it are {', '.join(near)}" if near else "auricle curate --list shows them all"
+    raise ConfigError(f"there is no pipeline {name!r}; {hint}")
+
+
+def _from_here(value: Any, name: str) -> Any:
+    """What an override says at `name`, with paths from the working folder made absolute."""
+    if isinstance(value, dict):
+        return {key: _from_here(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_from_here(item, f"{name}.{i}") for i, item in enumerate(value)]
+    sure = bool(_PATHS.fullmatch(name))
+    if isinstance(value, str) and value and (sure or _MAYBE_PATHS.fullmatch(name)):
+        return _path(value, Path.cwd(), sure)
+    return value
 
 
 def load_steps(path: str | Path) -> dict[str, FunctionStep | type[Step] | type[WholeStep]]:

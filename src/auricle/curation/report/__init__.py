@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 
 from auricle import __version__
+from auricle.curation.reasons import readable
 from auricle.curation.report import quality, speed
-from auricle.curation.report.advice import advise, readable
+from auricle.curation.report.advice import advise
 from auricle.curation.report.charts import Fall, Flow, flow, percent, span, text
 from auricle.curation.report.figures import (
     LISTED,

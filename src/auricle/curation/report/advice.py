@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from auricle.curation.reasons import readable
 from auricle.curation.report.charts import percent, span
 from auricle.curation.report.figures import Figures, Spread
 
@@ -20,14 +21,6 @@ class Advice:
     kind: Literal["act", "look", "good"]
     title: str
     because: str
-
-
-_SIGNS = {"lt": "≥", "le": ">", "ge": "<", "gt": "≤"}
-
-
-def readable(reason: str) -> str:
-    """A condition that did not hold, the other way round: `wer not le 0.5` is `wer > 0.5`."""
-    return re.sub(r" not (lt|le|ge|gt) ", lambda found: f" {_SIGNS[found[1]]} ", reason)
 
 
 def advise(figures: Figures) -> list[Advice]:

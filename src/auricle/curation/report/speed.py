@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auricle.curation.report.advice import readable
+from auricle.curation.reasons import readable
 from auricle.curation.report.charts import lines, percent, span, text
 from auricle.curation.report.figures import Figures, Memory, Work
 from auricle.curation.report.markup import legend, numbers, paces, table, words
