@@ -88,7 +88,7 @@ PACKS: Mapping[str, tuple[Rule, ...]] = {
     "brackets": _in_order((_BRACKETED, " "), (_BRACKETED, " ")),
     "fillers": _fillers(),
     "quotes": _in_order(
-        (r"[«‹]\s*|\s*[»›]", '"'),
+        (r"[«‹]\s*|(?<!\s)\s*[»›]", '"'),
         (r"[“”„‟〝〞＂]", '"'),
         (r"[‘’‚‛ʼ´`＇]", "'"),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -82,6 +83,16 @@ def test_quotes_and_whitespace() -> None:
 
 def test_french_spaces_before_marks_stay() -> None:
     assert by("brackets", "Quoi ? (rires) Non !") == "Quoi ? Non !"
+
+
+@pytest.mark.parametrize("pack", sorted(PACKS))
+@pytest.mark.parametrize("piece", [" ", "(", "( ", "*", "♪", "u", "A ", "A.", "- ", "um ", "<a"])
+def test_packs_take_no_longer_than_texts_are_long(pack: str, piece: str) -> None:
+    """Not the square of it, which a worker would take for hanging."""
+    step = Replace(packs=[pack])
+    started = time.process_time()
+    kept(step, {"text": piece * 20_000 + "!", "lang": "en"})
+    assert time.process_time() - started < 2
 
 
 def test_rules_in_order_after_packs() -> None:

@@ -16,7 +16,7 @@ from auricle.curation.steps.texts import on_texts
 from auricle.errors import ConfigError
 
 _SPACES = re.compile(r"[^\S\n]+")
-_BEFORE_MARK = re.compile(r" +(?=[,.;!?](?:\s|$))")
+_BEFORE_MARK = re.compile(r"(?<! ) +(?=[,.;!?](?:\s|$))")
 _PACK_EXAMPLES = {
     "brackets": ("so (laughs) it was [noise] fine", "so it was fine"),
     "fillers": ("Umm, so, uhm, it was hmm fine", "so, it was fine"),
