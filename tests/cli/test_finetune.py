@@ -43,8 +43,12 @@ def test_from_a_recipe_to_text(run: Run, recipe: Path) -> None:
     assert page.count("| data/0") + page.count("/data/0") == 8
     assert Path("runs/mine/adapter/adapter_config.json").exists()
     assert Path("runs/mine/model/config.json").exists()
-    code, out, err = run("transcribe", "data/000.wav", "-m", "runs/mine", "-f", "json")
+    code, heard, err = run("transcribe", "data/000.wav", "-m", "runs/mine")
     assert code == 0, err
+    base = next(Path().glob("base-*"))
+    for words in (("runs/mine", "mine.nemo"), (base, "merged.nemo", "--merge", "runs/mine")):
+        assert run("convert", *words)[0] == 0
+        assert run("transcribe", "data/000.wav", "-m", words[1])[:2] == (0, heard)
 
 
 def test_in_half_precision(run: Run, recipe: Path) -> None:

@@ -30,6 +30,7 @@ def test_before_and_after_and_the_ten_worst(tmp_path: Path) -> None:
     assert len(made.worst) == 10
     assert made.worst[0]["name"] == "0.wav"
     assert made.summary().startswith("WER 100.00 % before, 50.00 % after; CER ")
+    assert made.summary().endswith("on the same 14 held-out clips")
     lines = made.lines()
     assert lines[2:5] == [
         "  0.wav (2 of 3 words wrong)",
@@ -40,6 +41,13 @@ def test_before_and_after_and_the_ten_worst(tmp_path: Path) -> None:
     assert "# mine, begun from `base.nemo`" in page
     assert "| after | 50.00 % | " in page
     assert "| 0.wav | 2 of 3 | one two three | one |" in page
+
+
+def test_what_got_no_better_is_said(tmp_path: Path) -> None:
+    for name in ("before", "best"):
+        keep(tmp_path, name, [("one two", "one")])
+    made = report(tmp_path, "mine", "base.nemo")
+    assert made is not None and made.summary().endswith("held-out clips: no better")
 
 
 def test_clips_without_errors_are_not_bad(tmp_path: Path) -> None:

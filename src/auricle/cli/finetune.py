@@ -57,7 +57,10 @@ def _parted(words: Sequence[str], config: Path | None) -> tuple[str, Sequence[st
     if config is not None:
         return str(config), words
     if not words or words[0].startswith("-"):
-        raise ConfigError("give a recipe: auricle finetune RECIPE.yaml [KEY=VALUE ...]")
+        raise ConfigError(
+            "give a recipe: auricle finetune RECIPE.yaml [KEY=VALUE ...], "
+            "or a name that `auricle train --list` shows"
+        )
     return words[0], words[1:]
 
 

@@ -56,6 +56,7 @@ class Report:
         return (
             f"WER {_percent(was[0])} before, {_percent(wer)} after; CER {_percent(was[1])} before, "
             f"{_percent(cer)} after, on the same {self.clips} held-out clips"
+            f"{': no better' * (wer >= was[0])}"
         )
 
     def lines(self) -> list[str]:
