@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ import numpy as np
 
 from auricle import audio
 from auricle.audio import AudioFormat, AudioInfo, FilePart, Samples
-from auricle.curation.items import Item
+from auricle.curation.items import Item, Quarantined
 from auricle.curation.step import Place
 from auricle.errors import AudioError
 from auricle.files import file_beside
@@ -67,7 +68,7 @@ def heard(
     if channel is None and isinstance(item.get("channel"), int):
         channel = item["channel"]
     with (
-        _source(item, place) as source,
+        sound_file(item, place) as source,
         audio.opened_blocks(
             source, sample_rate=sample_rate, channel=channel, start=start, seconds=seconds
         ) as (info, blocks),
@@ -154,8 +155,18 @@ def with_file(item: Mapping[str, Any], name: str, start: float, seconds: float) 
     return {**new, "audio_filepath": name, "duration": round(seconds, 3)}
 
 
+def refused(item: Item, error: AudioError, place: Place) -> Quarantined:
+    """What becomes of an item whose sound cannot be used; where the job lies is no part of it."""
+    return Quarantined(item, error.reason, str(error).replace(f"{place.folder}{os.sep}", ""))
+
+
 @contextmanager
-def _source(item: Mapping[str, Any], place: Place) -> Iterator[Path | BinaryIO]:
+def sound_file(item: Mapping[str, Any], place: Place) -> Iterator[Path | BinaryIO]:
+    """The file that holds an item's sound, or the part of a tar, whatever the stretch is.
+
+    Raises:
+        AudioError: There is no tar, or it is cut short; whether there is a file is not looked at.
+    """
     name = item.get("audio_filepath")
     if not isinstance(name, str) or not name:
         raise AudioError(f"audio_filepath is {name!r}, which names no file", "no such file")

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from auricle.audio import Samples
 from auricle.curation.graph import Composite, Node
-from auricle.curation.items import ID, Filtered, Item, Outcome, Quarantined
-from auricle.curation.sound import heard
+from auricle.curation.items import ID, Filtered, Item, Outcome
+from auricle.curation.sound import heard, refused
 from auricle.curation.step import Example, Place, Step, WholeExample, WholeStep, Work
 from auricle.errors import AudioError, ConfigError
 from auricle.metrics import plain
@@ -164,7 +164,7 @@ def _with_hashes(place: Place, items: Sequence[Item]) -> Iterator[Outcome]:
         try:
             yield {**item, KEY: _sound_hash(item, place)}
         except AudioError as error:
-            yield Quarantined(item, error.reason, str(error))
+            yield refused(item, error, place)
 
 
 def _sound_hash(item: Item, place: Place) -> str:

@@ -1,0 +1,139 @@
+"""Items as Lhotse's manifests: cuts, and the recordings and supervisions that they consist of.
+
+The files are plain JSON of Lhotse's own shape, so nothing of Lhotse is needed to write them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auricle.curation.items import ID, Item, canonical, digest
+from auricle.curation.sound import heard, stretch
+from auricle.curation.step import Place
+from auricle.curation.writers.packing import WHERE, packed
+from auricle.curation.writers.writer import SPLIT, Writer, by_split, refuse_others, whole_folder
+from auricle.errors import AudioError
+
+_FIELDS = WHERE | {"duration", "text", "lang", "speaker"}
+
+
+@dataclass(frozen=True)
+class Lhotse(Writer):
+    """A folder with `cuts.jsonl.gz`, `recordings.jsonl.gz` and `supervisions.jsonl.gz`.
+
+    Recordings are named from the root and stay where they are; only those in tars are written to
+    the folder, for Lhotse could not find them. With `{split}` in the path there is one for each
+    part. A cut's `custom` has the keys that Lhotse has no field for.
+    """
+
+    path: str = "lhotse"
+
+    def check(self, folder: Path) -> None:
+        """See `Writer`."""
+        if SPLIT not in self.path:
+            refuse_others(folder / self.path)
+
+    def write(self, items: Iterable[Item], folder: Path) -> None:
+        """See `Writer`; a folder is whole or not there."""
+        for name, some in by_split(items, self.path):
+            target = folder.absolute() / name
+            with whole_folder(target) as made, ExitStack() as stack:
+                names = ("cuts", "recordings", "supervisions")
+                cuts, recordings, supervisions = (
+                    stack.enter_context(_lines(made / f"{name}.jsonl.gz")) for name in names
+                )
+                told = set[str]()
+                for item in some:
+                    item, file = _outside_tars(item, folder, made)
+                    recording = _recording(item, file, made, target)
+                    cut = _cut(item, recording)
+                    cuts.write(_line(cut))
+                    supervisions.write(_line(_from_start(cut)))
+                    if recording["id"] not in told:
+                        told.add(recording["id"])
+                        recordings.write(_line(recording))
+
+
+def _cut(item: Item, recording: dict[str, Any]) -> dict[str, Any]:
+    start, seconds = stretch(item)
+    left = round(recording["duration"] - start, 9)
+    channels = recording["channel_ids"]
+    channel = item.get("channel", 0 if len(channels) == 1 else channels)
+    kind = "MultiCut" if isinstance(channel, list) else "MonoCut"
+    duration = left if seconds is None else min(seconds, left)
+    supervision = {
+        "id": item[ID],
+        "recording_id": recording["id"],
+        "start": 0.0,
+        "duration": duration,
+        "channel": channel,
+        "text": item.get("text"),
+        "language": item.get("lang"),
+        "speaker": item.get("speaker"),
+    }
+    return {
+        "id": item[ID],
+        "start": start,
+        "duration": duration,
+        "channel": channel,
+        "supervisions": [{k: v for k, v in supervision.items() if v is not None}],
+        "recording": recording,
+        "custom": {key: value for key, value in item.items() if key not in _FIELDS},
+        "type": kind,
+    }
+
+
+def _from_start(cut: dict[str, Any]) -> dict[str, Any]:
+    """A cut's supervision as it stands alone: its start is that in the recording."""
+    return {**cut["supervisions"][0], "start": cut["start"]}
+
+
+def _recording(item: Item, file: Path, made: Path, target: Path) -> dict[str, Any]:
+    """What is said of an item's file, by the name that it will have in the end."""
+    path = str(target / file.relative_to(made) if file.is_relative_to(made) else file)
+    try:
+        with heard({"audio_filepath": str(file)}, Place(made)) as sound:
+            info, seconds = sound.info, sound.info.duration
+            if seconds is None:
+                seconds = sum(map(len, sound.blocks)) / sound.sample_rate
+    except AudioError as error:
+        raise AudioError(f"item {item[ID]}: {error}", error.reason) from error
+    count = round(seconds * info.sample_rate)
+    channels = list(range(info.channels))
+    return {
+        "id": digest(path),
+        "sources": [{"type": "file", "channels": channels, "source": path}],
+        "sampling_rate": info.sample_rate,
+        "num_samples": count,
+        "duration": count / info.sample_rate,
+        "channel_ids": channels,
+    }
+
+
+def _outside_tars(item: Item, folder: Path, made: Path) -> tuple[Item, Path]:
+    """The item with its sound in a file, which is written below `made` if there is none."""
+    if "tar" not in item:
+        return item, Path(os.path.normpath(folder.absolute() / item["audio_filepath"]))
+    with packed(item, folder, "keep") as sound:
+        file = made / "audio" / item[ID][:2] / sound.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as copy:
+            shutil.copyfileobj(sound.file, copy)
+        return sound.row(item), file
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[gzip.GzipFile]:
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+        yield file
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return canonical(value).encode("utf-8") + b"\n"
