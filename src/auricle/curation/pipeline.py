@@ -10,7 +10,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -283,7 +283,7 @@ def _entries(said: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _with_paths(made: Any, folder: Path) -> Any:
-    """A value whose paths start from a folder."""
+    """A value whose paths start from a folder; those of the values in it too."""
     changes: dict[str, Any] = {}
     for name in (*getattr(made, "paths", ()), *getattr(made, "maybe_paths", ())):
         value = getattr(made, name)
@@ -292,6 +292,12 @@ def _with_paths(made: Any, folder: Path) -> Any:
             changes[name] = _path(value, folder, sure)
         elif isinstance(value, (list, tuple)):
             changes[name] = tuple(_path(one, folder, sure) for one in value)
+    for each in fields(made):
+        value = getattr(made, each.name)
+        if isinstance(value, (list, tuple)) and any(is_dataclass(one) for one in value):
+            changes[each.name] = tuple(_with_paths(one, folder) for one in value)
+        elif isinstance(value, dict) and any(is_dataclass(one) for one in value.values()):
+            changes[each.name] = {key: _with_paths(one, folder) for key, one in value.items()}
     return replace(made, **changes) if changes else made
 
 

@@ -1,0 +1,118 @@
+"""What the steps with a model share: a batch's sound, which model it is, what it takes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from auricle.curation.items import Item, Quarantined
+from auricle.curation.step import Place
+from auricle.errors import AudioError, ConfigError
+
+if TYPE_CHECKING:
+    from auricle.audio import Samples
+
+AUTO = "auto"
+_BESIDE_GB = 0.5  # the libraries that run a model
+_SAMPLED = 64  # places at which a file is read
+_BLOCK = 64 << 10
+
+
+def clips_of(items: Sequence[Item], place: Place, rate: int) -> list[Samples | Quarantined]:
+    """The sound [S] of each item, or what becomes of an item without."""
+    return [_clip(item, place, rate) for item in items]
+
+
+def device_of(wanted: str, place: Place) -> str:
+    """The device that a step's model goes to: the place's, unless the step keeps to the CPU."""
+    return place.device if wanted == AUTO else wanted
+
+
+def check_options(device: str, batch_seconds: float | str = AUTO) -> None:
+    """Refuse what no step with a model can do.
+
+    Raises:
+        ConfigError: An unknown device, or seconds that are none.
+    """
+    if device not in (AUTO, "cpu"):
+        raise ConfigError(
+            f"device is {device!r}: use auto (the job's devices) or cpu; "
+            "the job's own are chosen when it starts"
+        )
+    if batch_seconds != AUTO and (
+        isinstance(batch_seconds, bool | str) or not 0 < batch_seconds < float("inf")
+    ):
+        raise ConfigError(f"batch_seconds is {batch_seconds!r}: use a number of seconds, or auto")
+
+
+def breath() -> Samples:
+    """A second of faint noise, for examples: any model can hear it."""
+    import numpy as np
+
+    return np.random.default_rng(0).normal(0, 0.01, 16_000).astype(np.float32)
+
+
+def memory_gb(model: str) -> float:
+    """A guess at what a model takes while it works, by the size of its weights; 0 if unknown."""
+    weights = _weights_gb(model)
+    return round(_BESIDE_GB + 1.5 * weights, 2) if weights else 0.0
+
+
+def identity(path: str | None) -> str | None:
+    """What tells a model on the disk from another one under the same name; None for others.
+
+    A digest over the sizes of its files and 64 places in each: weights that were trained on, or
+    converted anew, differ everywhere.
+    """
+    if path is None or not Path(path).exists():
+        return None
+    digest = hashlib.blake2b(digest_size=8)
+    for file in _files(Path(path)):
+        stat = file.stat()
+        digest.update(_sampled(str(file), stat.st_size, stat.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def without_place(options: Mapping[str, object], *paths: str | None) -> dict[str, object]:
+    """A step's options as far as its results depend on them, with the identity of its models."""
+    kept = {key: value for key, value in options.items() if key not in ("memory_gb", "wanted")}
+    return {**kept, "identity": [identity(path) for path in paths]}
+
+
+def _clip(item: Item, place: Place, rate: int) -> Samples | Quarantined:
+    from auricle.curation.sound import read_sound, refused
+
+    try:
+        return read_sound(item, place, sample_rate=rate)
+    except AudioError as error:
+        return refused(item, error, place)
+
+
+def _weights_gb(model: str) -> float:
+    path = Path(model)
+    if path.exists():
+        return sum(file.stat().st_size for file in _files(path)) / 1e9
+    from auricle.hub.catalogue import find
+
+    entry = find(model)
+    return 0.0 if entry is None or entry.parameters is None else entry.parameters * 4e-3
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.is_file())
+
+
+@functools.lru_cache(maxsize=256)
+def _sampled(path: str, size: int, changed: int) -> bytes:
+    """Of one content; `changed` is there so that an edited file is read again."""
+    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with Path(path).open("rb") as file:
+        for number in range(_SAMPLED):
+            file.seek(number * max(_BLOCK, size // _SAMPLED))
+            digest.update(file.read(_BLOCK))
+    return digest.digest()
