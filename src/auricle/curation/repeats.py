@@ -15,6 +15,18 @@ _LONGEST_BLOCK = 60  # units; a recogniser's window holds hardly more twice
 _ENOUGH_WORDS, _ENOUGH_CHARACTERS = 40, 80
 
 
+def is_one_again_and_again(text: str) -> bool:
+    """Whether the whole text is one short block three times or more: `no no no no`, `はいはいはい`.
+
+    People speak so, and recognisers do where a dog barks: a doubt, but no sign.
+    """
+    units = _units(plain(text))
+    return any(
+        len(units) >= 3 * block and all(a == b for a, b in zip(units, units[block:], strict=False))
+        for block in (1, 2, 3)
+    )
+
+
 def goes_round(text: str) -> bool:
     """Whether words, or characters where no spaces divide words, repeat as speech does not.
 
@@ -22,15 +34,19 @@ def goes_round(text: str) -> bool:
     better half of the n-grams of a long text were there before.
     """
     said = plain(text)
-    if is_mostly_unspaced(said):
-        units: Sequence[str] = said.replace(" ", "")
+    units = _units(said)
+    if isinstance(units, str):
         return _loops(units, _times_of_characters) or _is_stale(units, 5, _ENOUGH_CHARACTERS)
-    words = said.split()
     return (
-        _loops(words, _times_of_words)
-        or _is_stale(words, 3, _ENOUGH_WORDS)
-        or any(w.isalpha() and _loops(w, _times_inside_words) for w in words)
+        _loops(units, _times_of_words)
+        or _is_stale(units, 3, _ENOUGH_WORDS)
+        or any(w.isalpha() and _loops(w, _times_inside_words) for w in units)
     )
+
+
+def _units(said: str) -> Sequence[str]:
+    """The words of a plain text; one string of characters where no spaces divide words."""
+    return said.replace(" ", "") if is_mostly_unspaced(said) else said.split()
 
 
 def _times_of_words(block: int) -> int:

@@ -142,6 +142,14 @@ def test_what_people_say_too_needs_another_sign(text: str) -> None:
     assert signs(text, duration=3.0, silence_ratio=1.0) == ["phrase", "silence"]
 
 
+@pytest.mark.parametrize("text", ["no no no no", "But... But... But...", "はいはいはい"])
+def test_few_repetitions_need_doubt_and_the_whole_text(text: str) -> None:
+    assert signs(text) == signs(text, confidence=0.8, duration=2.0) == []
+    assert signs(text, confidence=0.4) == ["repeats"]
+    assert signs(text, duration=12.0) == ["repeats"]
+    assert signs(f"{text} 今 now", confidence=0.4, duration=12.0) == []
+
+
 def test_a_word_more_is_no_phrase_however_unsure() -> None:
     assert signs("Thank you, Margaret.", confidence=0.1, duration=30.0) == []
 

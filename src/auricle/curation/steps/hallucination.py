@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from auricle.curation.items import Filtered, Item, Outcome
 from auricle.curation.languages import language_of, least_seconds, longest_word
 from auricle.curation.phrases import is_closing, is_common, is_credit, sentences, spoken
-from auricle.curation.repeats import goes_round
+from auricle.curation.repeats import goes_round, is_one_again_and_again
 from auricle.curation.step import Batch, Example, Place, Step, Work
 from auricle.curation.steps.texts import on_texts, seconds_of, share_of
 from auricle.errors import ConfigError
@@ -28,7 +28,9 @@ class Hallucination(Step):
     """Add `hallucination`: the signs that a transcript shows, in the alphabet's order, often none.
 
     - `repeats`: a block of words (of characters, in scripts without spaces) more often in a row
-      than people say it: six times one word, three times a sentence. `no no no no` is speech.
+      than people say it: six times one word, three times a sentence. `no no no no` is speech,
+      unless it is the whole text and `confidence` is below `unsure`, or there are ten seconds of
+      sound.
     - `long_word`: longer than words of the language get; 35 letters, 60 where words are compounds
       or collect endings, or where the language is not known.
     - `phrase`: the whole text is made of sentences such as `thank you for watching`, in any case,
@@ -115,7 +117,8 @@ class Hallucination(Step):
         said = plain(text)
         if not said:
             return
-        others = list(_by_shape(said, language_of(item, self.lang)))
+        doubtful = self._is_doubtful(item)
+        others = list(_by_shape(said, language_of(item, self.lang), doubtful))
         others += _by_time(item, said.replace(" ", ""))
         yield from others
         parts = sentences(text)
@@ -124,11 +127,11 @@ class Hallucination(Step):
         closings = [is_closing(part) or part in own for part in parts]
         if not all(c or is_common(part) for c, part in zip(closings, parts, strict=True)):
             return
-        if any(closings) or others or self._is_doubtful(item):
+        if any(closings) or others or doubtful:
             yield "phrase"
 
     def _is_doubtful(self, item: Item) -> bool:
-        """Whether anything beside the words speaks against a bare `thank you`."""
+        """Whether what stands beside the words speaks against few or bare ones."""
         confidence = share_of(item, "confidence")
         seconds = seconds_of(item)
         return (confidence is not None and confidence < self.unsure) or (
@@ -136,11 +139,11 @@ class Hallucination(Step):
         )
 
 
-def _by_shape(said: str, language: str | None) -> Iterator[str]:
+def _by_shape(said: str, language: str | None, doubtful: bool) -> Iterator[str]:
     longest = longest_word(language)
     if any(len(word) > longest for word in _words(said)):
         yield "long_word"
-    if goes_round(said):
+    if goes_round(said) or (doubtful and is_one_again_and_again(said)):
         yield "repeats"
 
 
