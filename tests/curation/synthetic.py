@@ -32,7 +32,9 @@ def finished_run(folder: Path, items: int = 400, *, seed: int = 1, gpu: bool = T
     ):
         _write_rows(folder / f"{name}.jsonl", rows)
     (folder / "summary.json").write_text(json.dumps(run.summary(items)), encoding="utf-8")
-    (folder / "curation.json").write_text(json.dumps(PIPELINE), encoding="utf-8")
+    (folder / "curation.json").write_text(
+        json.dumps({"pipeline": PIPELINE, "note": NASTY}), encoding="utf-8"
+    )
     _write_rows(folder / "metrics.jsonl", run.metrics(gpu=gpu))
     return folder
 
@@ -59,8 +61,6 @@ PIPELINE = {
         {"step": "3.2-transcribe", "version": 1, "options": {"model": "b", "tier": 2}},
         {"step": "4-wer", "version": 1, "options": {"reference": "text", "prefix": ""}},
     ],
-    "versions": {"auricle": "0.1.0"},
-    "note": NASTY,
 }
 
 

@@ -149,6 +149,15 @@ def test_a_clock_that_was_set_back_gives_no_negative_time(tmp_path: Path) -> Non
     assert write_report(run, sound=False).exists()
 
 
+def test_drops_in_branches_are_told_once(tmp_path: Path) -> None:
+    """By the end of the branches."""
+    drop = {"in": 9, "out": 8, "filtered": {"no wer": 1}, "quarantined": {}}
+    labels = ("read", "2.10-filter", "3.fast.1-filter", "3.a-b.2-wer", "3-branches")
+    run = small(tmp_path, read=9, steps=[{"step": label, **drop} for label in labels])
+    figures = gather(run)
+    assert [step["step"] for step in figures.trunk] == ["read", "2.10-filter", "3-branches"]
+
+
 def test_what_is_no_number_is_counted_as_none() -> None:
     assert [number(v) for v in (1, 0.5, True, "1", None, float("nan"), 10**400, 1e308)] == [
         1.0,

@@ -140,7 +140,7 @@ def _code(escaped: str) -> str:
 def _flow(figures: Figures) -> str:
     """Steps that changed nothing are left to the table of steps."""
     steps = []
-    for step in figures.summary.get("steps", ()):
+    for step in figures.trunk:
         falls = [*_falls(step, "filtered"), *_falls(step, "quarantined")]
         made, cut = step.get("made", 0), step.get("cut", 0)
         note = f"{cut:,} cut into {made:,}" if made or cut else ""
@@ -196,7 +196,7 @@ def _events(figures: Figures) -> str:
 
 def _made(figures: Figures) -> str:
     resolved = yaml.safe_dump(
-        figures.pipeline, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+        figures.curation, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
     )
     lines = "\n".join(text(line, 2000) for line in resolved.splitlines())
     return (

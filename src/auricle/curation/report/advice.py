@@ -146,10 +146,9 @@ def _half_lost(figures: Figures) -> Iterator[Advice]:
 
 
 def _idle_filters(figures: Figures) -> Iterator[Advice]:
-    steps = figures.summary.get("steps", ())
     idle = [
         step["step"]
-        for step in steps
+        for step in figures.trunk
         if str(step["step"]).partition("-")[2] == "filter" and step["in"] and not step["filtered"]
     ]
     if idle and _read(figures) >= 100:
@@ -234,14 +233,14 @@ def _read(figures: Figures) -> int:
 
 def _dropped(figures: Figures) -> Iterator[tuple[str, str, int]]:
     """Step, reason and number of what was filtered."""
-    for step in figures.summary.get("steps", ()):
+    for step in figures.trunk:
         for reason, items in step.get("filtered", {}).items():
             yield str(step["step"]), str(reason), int(items)
 
 
 def _reasons(figures: Figures, fate: str) -> dict[str, int]:
     found: dict[str, int] = {}
-    for step in figures.summary.get("steps", ()):
+    for step in figures.trunk:
         for reason, items in step.get(fate, {}).items():
             found[str(reason)] = found.get(str(reason), 0) + int(items)
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ CLASSES = (("excellent", 0.10), ("good", 0.25), ("fair", 0.50), ("poor", math.in
 WORST_KEPT, WORST_FILTERED = 10, 6
 TROUBLES = ("death", "retry", "timeout")  # events
 LISTED = 100  # quarantined items and events that are shown
+_IN_BRANCH = re.compile(r"[\d.]+\.[^\d.-]")  # 4.fast.1-transcribe, but not 3.1-transcribe
 _MOST = 1e12
 _TIMES = 240  # points of time that memory is shown at
 
@@ -129,7 +131,7 @@ class Figures:
 
     Args:
         summary: `summary.json`.
-        pipeline: `curation.json`.
+        curation: `curation.json`.
         judging: By which keys WERs and texts are found.
         wer: Fractions.
         unjudged: Rows with a WER that is no number, as they have no reference.
@@ -140,7 +142,7 @@ class Figures:
     """
 
     summary: dict[str, Any]
-    pipeline: dict[str, Any]
+    curation: dict[str, Any]
     wer: Values = field(default_factory=Values)
     judging: Judging = field(default_factory=Judging)
     unjudged: int = 0
@@ -160,6 +162,12 @@ class Figures:
     busy: float = 0.0
     elapsed: float = 0.0
     ended: float | None = None
+
+    @property
+    def trunk(self) -> list[Row]:
+        """The steps of the summary, less those in branches, whose drops the branches' end tells."""
+        steps = self.summary.get("steps", ())
+        return [step for step in steps if not _IN_BRANCH.match(str(step["step"]))]
 
     @property
     def classes(self) -> dict[str, tuple[int, int]]:
@@ -215,7 +223,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _read_steps(figures: Figures) -> None:
     """What the report must know of the pipeline: the last `wer` step, and a cascade's tiers."""
-    steps = figures.pipeline.get("steps")
+    pipeline = figures.curation.get("pipeline")
+    steps = pipeline.get("steps") if isinstance(pipeline, Mapping) else ()
     for step in steps if isinstance(steps, list) else ():
         options = step.get("options") if isinstance(step, Mapping) else None
         if not isinstance(options, Mapping):
