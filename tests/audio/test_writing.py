@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,3 +71,19 @@ def test_what_is_too_loud_is_clipped(audio_format: AudioFormat) -> None:
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ConfigError, match="flac or wav, not as 'mp3'"):
         audio.write(io.BytesIO(), [chirp(1.0)], 16_000, "mp3")  # type: ignore[arg-type]
+
+
+class FullDisk(io.BytesIO):
+    """Takes 10 kB."""
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > 10_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(content)
+
+
+@pytest.mark.parametrize("audio_format", FORMATS)
+def test_a_full_disk_is_called_that(audio_format: AudioFormat) -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        audio.write(FullDisk(), [chirp(9.0, 16_000)], 16_000, audio_format)
+    assert caught.value.errno == errno.ENOSPC

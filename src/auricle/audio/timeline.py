@@ -27,6 +27,7 @@ _JITTER = 0.015
 _LONGEST_OVERLAP = 1.0
 _LONGEST_GAP = 3600.0
 _MOST_SILENCE = 6 * 3600.0
+_LEAST_PROMISED = 0.5  # seconds by which headers may be wrong
 _WITHOUT_GAPS = ("flac", "ogg", "mp3")  # whatever is missing in these is lost
 _MOST_DAMAGED = 0.01  # of the packets, beside one: a tag behind an MP3 is no packet either
 
@@ -76,11 +77,7 @@ def spans(track: Track, channel: int | None, start: float = 0.0) -> Iterator[Spa
         if len(samples):
             yield Span(clock, rate, samples)
             clock += len(samples) / rate
-    if base is None:
-        raise AudioError(
-            f"{track.name}: holds no sound that can be decoded; check that it plays, "
-            "or convert it to WAV or FLAC first"
-        )
+    assert base is not None  # or there had been an error
     _check_complete(track, base + clock)
     if track.whole and track.container.format.name in _WITHOUT_GAPS and silence > 0.01 * clock:
         raise AudioError(
@@ -94,12 +91,14 @@ def _frames(track: Track) -> Iterator[AudioFrame]:
     """Decode the track; damaged packets are skipped, and said once."""
     import av
 
-    damaged = packets = 0
+    damaged = packets = frames = 0
     try:
         for packet in track.container.demux(track.stream):
             packets += 1
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    frames += 1
+                    yield frame
             except av.error.FFmpegError:
                 damaged += 1
     except IndexError:  # PyAV's, after the last packet, where streams appeared on the way
@@ -109,6 +108,13 @@ def _frames(track: Track) -> Iterator[AudioFrame]:
     except OSError as error:
         what = f"{track.name}: reading failed: {error.strerror or error}"
         raise AudioError(what, "cannot be read") from error
+    if not frames:
+        missing = "truncated" if (track.promised or 0) > _LEAST_PROMISED else "empty"
+        raise AudioError(
+            f"{track.name}: holds no sound that can be decoded; check that it plays, "
+            "or convert it to WAV or FLAC first",
+            "cannot be decoded" if damaged else missing,
+        )
     if damaged:
         what = "1 packet" if damaged == 1 else f"{damaged} packets"
         if track.whole and damaged > 1 + _MOST_DAMAGED * packets:
@@ -217,7 +223,7 @@ def _check_complete(track: Track, end: float) -> None:
             "truncated",
         )
     promised = track.promised
-    if promised is not None and promised - end > 0.5 + 0.01 * promised:
+    if promised is not None and promised - end > _LEAST_PROMISED + 0.01 * promised:
         raise AudioError(
             f"{track.name}: cut short: {end:.1f} of {promised:.1f} seconds are there; "
             "fetch it again, or save what is there as a new file",

@@ -5,7 +5,6 @@ The bytes of FLAC are those of one version of FFmpeg's encoder; nothing else has
 
 from __future__ import annotations
 
-import io
 import wave
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -76,9 +75,19 @@ def _write_flac(file: BinaryIO, pieces: Iterator[npt.NDArray[np.int16]], rate: i
 
     if rate > _HIGHEST_FLAC:
         raise ConfigError(f"FLAC has at most {_HIGHEST_FLAC} samples per second, not {rate}")
+    disk = _Disk(file)
+    try:
+        return _encode_flac(disk, pieces, rate)
+    except av.error.FFmpegError as error:
+        raise disk.error or error from None
+
+
+def _encode_flac(disk: _Disk, pieces: Iterator[npt.NDArray[np.int16]], rate: int) -> int:
+    import av
+
     count = 0
     # bitexact: no names and versions of the libraries in the file.
-    with av.open(file, "w", format="flac", options={"fflags": "+bitexact"}) as out:
+    with av.open(disk, "w", format="flac", options={"fflags": "+bitexact"}) as out:
         stream = out.add_stream("flac", rate=rate, layout="mono", options={"flags": "+bitexact"})
         stream.codec_context.thread_count = 1
         for piece in pieces:
@@ -90,5 +99,20 @@ def _write_flac(file: BinaryIO, pieces: Iterator[npt.NDArray[np.int16]], rate: i
             out.mux(stream.encode(frame))
         if count:
             out.mux(stream.encode(None))
-    file.seek(0, io.SEEK_END)
     return count
+
+
+class _Disk:
+    """A file that FFmpeg writes to; it keeps the error that FFmpeg would forget."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self.seek, self.tell = file.seek, file.tell
+        self._file = file
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
