@@ -12,6 +12,7 @@ from tiny_whisper import write_tiny_whisper
 
 import auricle
 from auricle import audio
+from auricle.checkpoints import embedded
 from auricle.curation.choosing import Facts, Wanted
 from auricle.curation.items import Item, Quarantined
 from auricle.curation.memory import LADDER, MOST
@@ -229,6 +230,8 @@ def test_memory_goes_by_the_weights() -> None:
     assert not replace(FULL, device="cpu").needs.accelerator
     assert 0.5 < FULL.needs.memory_gb < 0.6
     assert Transcribe("nvidia/parakeet-tdt-0.6b-v2").needs.memory_gb == 4.1
+    tiny = Transcribe("embedded").needs.memory_gb
+    assert (0.5 < tiny < 1.0) == embedded.installed()
     assert Transcribe("who/knows").needs.memory_gb == 0.0
     assert replace(FULL, memory_gb=7.5).needs.memory_gb == 7.5
 

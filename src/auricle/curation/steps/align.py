@@ -185,6 +185,7 @@ class Align(Step):
             precision=self.precision,
             head="ctc",
         )
+        engine.tokenizer.encode("a", self.language)  # refuses a language that is no part of it
         return engine if self.adapter is None else engine.adapted(self.adapter)[1]
 
     def _work(self, engine: TorchEngine, place: Place, items: Sequence[Item]) -> Iterator[Outcome]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from auricle.audio import Samples
 
 AUTO = "auto"
+EMBEDDED = "embedded"  # as `auricle.load` takes it
 _BESIDE_GB = 0.5  # the libraries that run a model
 _SAMPLED = 64  # places at which a file is read
 _BLOCK = 64 << 10
@@ -67,10 +68,11 @@ def identity(path: str | None) -> str | None:
     A digest over the sizes of its files and 64 places in each: weights that were trained on, or
     converted anew, differ everywhere.
     """
-    if path is None or not Path(path).exists():
+    files = [] if path is None else _files(path)
+    if not files:
         return None
     digest = hashlib.blake2b(digest_size=8)
-    for file in _files(Path(path)):
+    for file in files:
         stat = file.stat()
         digest.update(_sampled(str(file), stat.st_size, stat.st_mtime_ns))
     return digest.hexdigest()
@@ -92,19 +94,30 @@ def _clip(item: Item, place: Place, rate: int) -> Samples | Quarantined:
 
 
 def _weights_gb(model: str) -> float:
-    path = Path(model)
-    if path.exists():
-        return sum(file.stat().st_size for file in _files(path)) / 1e9
+    if files := _files(model):
+        return sum(file.stat().st_size for file in files) / 1e9
     from auricle.hub.catalogue import find
 
     entry = find(model)
     return 0.0 if entry is None or entry.parameters is None else entry.parameters * 4e-3
 
 
-def _files(path: Path) -> list[Path]:
+def _files(model: str) -> list[Path]:
+    """Those of a model on this machine's disk; the hub's are told apart by their revision."""
+    path = _embedded() if model == EMBEDDED else Path(model)
+    if path is None:
+        return []
     if path.is_file():
         return [path]
-    return sorted(file for file in path.iterdir() if file.is_file())
+    return sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else []
+
+
+@functools.cache
+def _embedded() -> Path | None:
+    """Found once: its files are checked each time."""
+    from auricle.checkpoints import embedded
+
+    return embedded.folder() if embedded.installed() else None
 
 
 @functools.lru_cache(maxsize=256)
