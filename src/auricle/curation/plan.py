@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from auricle.curation.conditions import Conditions, compiled
@@ -56,7 +55,8 @@ class Stage:
         steps: One for a whole step, none for reading and for the end of branches.
         parents: Numbers of the stages that it takes items from.
         ways: For the end of branches, the numbers of each branch's stages, in order.
-        labels: What the numbers of steps in its records stand for.
+        labels: What the numbers of steps in its records stand for; for the end of branches, those
+            of all that they hold, and its own.
         in_branch: Whether it is part of a branch; what it drops is told by the branches' end.
     """
 
@@ -67,6 +67,11 @@ class Stage:
     ways: tuple[tuple[int, ...], ...] = ()
     labels: tuple[str, ...] = ()
     in_branch: bool = False
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The labels of its counts."""
+        return tuple(each.label for each in self.steps) or self.labels[-1:]
 
     @property
     def needs(self) -> Needs:
@@ -82,7 +87,6 @@ class Plan:
 
     pipeline: Pipeline
     stages: tuple[Stage, ...]
-    labels: tuple[str, ...] = field(default=())  # of all steps, in the pipeline's order
 
     @property
     def name(self) -> str:
@@ -137,10 +141,7 @@ def planned(pipeline: Pipeline) -> Plan:
         raise ConfigError(f"{pipeline.name}: a pipeline needs a reader")
     stages = [Stage(READ, "read", labels=(READ,))]
     _Line(stages, at=0).lay(pipeline.steps)
-    labels = tuple(label for stage in stages for label in _own_labels(stage))
-    doubled = [label for label, n in Counter(labels).items() if n > 1]
-    assert not doubled, doubled
-    return Plan(pipeline, tuple(stages), labels)
+    return Plan(pipeline, tuple(stages))
 
 
 class _Line:
@@ -207,6 +208,7 @@ class _Line:
             ways.append(tuple(line.laid))
         inner = [i for way in ways for i in way]
         labels = tuple(label for i in inner for label in self.stages[i].labels)
+        own = f"{number}-branches"
         names = [
             [way, [self.stages[i].name for i in w]] for way, w in zip(node.ways, ways, strict=True)
         ]
@@ -216,7 +218,7 @@ class _Line:
                 "merge",
                 parents=(fork, *inner),
                 ways=tuple(ways),
-                labels=labels,
+                labels=(*labels, own),
                 in_branch=self.in_branch,
             )
         )
@@ -225,10 +227,6 @@ class _Line:
 def _stage_name(names: Sequence[str], identity: Sequence[Any]) -> str:
     said = _UNSAFE.sub("_", "+".join(names))[:_NAME_LENGTH]
     return f"{said}-{digest(list(identity))[:12]}"
-
-
-def _own_labels(stage: Stage) -> tuple[str, ...]:
-    return tuple(each.label for each in stage.steps)
 
 
 def _checked(each: Labelled) -> list[Any]:

@@ -23,12 +23,17 @@ def settle(
     Raises:
         ConfigError: No model suits.
     """
-    if not any(_is_unsettled(node) for node in _flat(pipeline.steps)):
+    if not is_open(pipeline):
         return pipeline, ()
     facts = Facts.of(items(), devices)
     reasons: list[str] = []
     steps = tuple(_settled(node, facts, reasons) for node in pipeline.steps)
     return replace(pipeline, steps=steps), tuple(reasons)
+
+
+def is_open(pipeline: Pipeline) -> bool:
+    """Whether a pipeline leaves something open."""
+    return any(_is_unsettled(node) for node in _flat(pipeline.steps))
 
 
 def _is_unsettled(node: Node) -> bool:

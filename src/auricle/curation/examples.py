@@ -1,0 +1,133 @@
+"""Examples of steps, tried before a job starts: does a step still do what it says it does?"""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from auricle.curation.items import ID, Filtered, Item, Outcome, canonical
+from auricle.curation.plan import Labelled
+from auricle.curation.step import Example, Place, Step, WholeStep
+from auricle.curation.working import assigned, missing_key
+from auricle.errors import ConfigError, MissingExtra, first_line
+
+
+def try_examples(each: Labelled, place: Place) -> None:
+    """Try all examples of a step.
+
+    Args:
+        each: The step.
+        place: Where it works; a folder that is thrown away.
+
+    Raises:
+        ConfigError: One gives something else than it says, or raises.
+    """
+    step = each.step
+    if isinstance(step, WholeStep):
+        for number, whole in enumerate(step.examples, 1):
+            items = [{**item, ID: str(i)} for i, item in enumerate(whole.items)]
+            try:
+                outcomes = list(step.decide(items))
+            except Exception as error:
+                raise ConfigError(_raised(each, number, error)) from error
+            _compare(each, number, whole.gives, outcomes)
+        return
+    if not step.examples:
+        return
+    work = open_step(each, place)
+    for number, example in enumerate(step.examples, 1):
+        item = _item(example, number, place.folder)
+        missing = missing_key(step.inputs, item)
+        try:
+            outcomes = [missing] if missing else assigned([item], work([item]))[0]
+        except Exception as error:
+            raise ConfigError(_raised(each, number, error)) from error
+        _compare(each, number, example.gives, outcomes)
+
+
+def _item(example: Example, number: int, folder: Path) -> Item:
+    item = {ID: f"example{number}", **example.item}
+    if example.sound is not None:
+        path = folder / f"example{number}.wav"
+        write_wav(path, example.sound(), example.sample_rate)
+        item["audio_filepath"] = str(path)
+    return item
+
+
+def write_wav(path: Path, samples: Any, sample_rate: int) -> None:
+    """Mono samples [S] between -1 and 1, as 16 bits."""
+    import numpy as np
+
+    whole = (np.clip(samples, -1, 1) * 32767).round().astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(whole.tobytes())
+
+
+def _compare(
+    each: Labelled,
+    number: int,
+    wanted: Sequence[Mapping[str, Any] | str],
+    outcomes: Sequence[Outcome],
+) -> None:
+    if len(wanted) != len(outcomes):
+        raise ConfigError(
+            f"{each.label}: example {number} gives {len(outcomes)} outcomes, not {len(wanted)}"
+        )
+    for want, outcome in zip(wanted, outcomes, strict=True):
+        got = outcome if isinstance(outcome, dict) else outcome.reason
+        if not _fits(want, got):
+            detail = "" if isinstance(outcome, (dict, Filtered)) else f" ({outcome.detail})"
+            raise ConfigError(
+                f"{each.label}: example {number} gives {_shown(got, want)}{detail}, "
+                f"not {_shown(want, want)}"
+            )
+
+
+def _fits(want: Mapping[str, Any] | str, got: Item | str) -> bool:
+    if isinstance(want, str) or isinstance(got, str):
+        return want == got
+    return all(
+        key in got if value is ... else key in got and _plain(got[key]) == _plain(value)
+        for key, value in want.items()
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _shown(value: Mapping[str, Any] | str, like: Mapping[str, Any] | str) -> str:
+    if isinstance(value, str):
+        return repr(value)
+    keys = like if isinstance(like, Mapping) else value
+    said = {key: value.get(key) for key in keys}
+    return canonical({k: "..." if v is ... else v for k, v in said.items()})
+
+
+def _raised(each: Labelled, number: int, error: Exception) -> str:
+    return f"{each.label}: example {number} raises {type(error).__name__}: {first_line(error)}"
+
+
+def open_step(each: Labelled, place: Place) -> Any:
+    """Open a step.
+
+    Raises:
+        ConfigError: It cannot be opened; a model that is not there, say.
+        MissingExtra: It needs a package that is not installed.
+        OSError: The disk is full.
+    """
+    step = each.step
+    assert isinstance(step, Step)
+    try:
+        return step.open(place)
+    except MissingExtra:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{each.label} cannot be opened on {place.device}: {first_line(error)}"
+        ) from error

@@ -1,0 +1,145 @@
+"""Rows as they are read: each gets an id that stands for its content, and shards form.
+
+Where one shard ends is said by the ids of the rows, so that a row more or less in the middle of a
+manifest changes one shard, and not all that come after it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from auricle.curation.batches import milliseconds
+from auricle.curation.counts import StepCounts
+from auricle.curation.items import ID, Item, canonical, digest
+from auricle.curation.plan import READ, Plan
+from auricle.curation.readers import BadRow
+from auricle.curation.store import Result, Store, dropped_line
+
+BROKEN = "broken row"
+
+
+@dataclass(frozen=True)
+class ShardRead:
+    """A shard of rows as read."""
+
+    key: str
+    rows: int
+    milliseconds: int
+
+
+@dataclass
+class _Open:
+    """The shard that rows go into."""
+
+    ids: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    milliseconds: int = 0
+    counts: StepCounts = field(default_factory=StepCounts)
+
+
+class Numbers:
+    """How often each row has come so far; on disk where there are many."""
+
+    def __init__(self) -> None:
+        self._known = sqlite3.connect("")  # a file of its own, without a name
+        self._known.execute("CREATE TABLE rows (id BLOB PRIMARY KEY, n INTEGER) WITHOUT ROWID")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._known.close()
+
+    def of(self, row: str) -> int:
+        """0 for the first row of this digest, 1 for the next."""
+        (n,) = self._known.execute(
+            "INSERT INTO rows VALUES (?, 0) ON CONFLICT DO UPDATE SET n = n + 1 RETURNING n",
+            (bytes.fromhex(row),),
+        ).fetchone()
+        return int(n)
+
+
+def read_shards(plan: Plan, folder: Path, *, limit: int | None = None) -> list[ShardRead]:
+    """Read all rows and keep them in shards; those that are there already stay as they are.
+
+    Raises:
+        ManifestError, ConfigError, MissingExtra: See `Reader.items`.
+        OSError: The disk is full.
+    """
+    store = Store(folder)
+    shards: list[ShardRead] = []
+    size = plan.pipeline.shard.items
+    rows = (row for reader in plan.pipeline.read for row in reader.items(folder))
+    now = _Open()
+    with Numbers() as numbers:
+        for row in islice(rows, limit):
+            identity = _take(row, now, numbers)
+            if ends_shard(identity, len(now.ids), size):
+                shards.append(_closed(now, store))
+                now = _Open()
+    if now.ids:
+        shards.append(_closed(now, store))
+    return shards
+
+
+def ends_shard(identity: str, rows: int, most: int) -> bool:
+    """Whether a shard of so many rows ends with the row of this id."""
+    return rows >= most or (2 * rows >= most and int(identity[:8], 16) % max(1, most // 4) == 0)
+
+
+def with_id(item: Item, numbers: Numbers) -> Item:
+    """The item under its id: the digest of the row, and of how often it was there before."""
+    content = digest(item)
+    again = numbers.of(content)
+    return {**item, ID: digest(content, again) if again else content}
+
+
+def sample(plan: Plan, folder: Path) -> int:
+    """Read the first row of each reader: whether they are there at all.
+
+    Raises:
+        ManifestError, ConfigError, MissingExtra: See `Reader.items`.
+    """
+    first: Iterable[Iterator[Item | BadRow]] = (r.items(folder) for r in plan.pipeline.read)
+    return sum(len(list(islice(rows, 1))) for rows in first)
+
+
+def _take(row: Item | BadRow, now: _Open, numbers: Numbers) -> str:
+    """Put a row into the shard; gives its id."""
+    now.counts.into += 1
+    if isinstance(row, BadRow):
+        item = with_id({**row.data, "source": row.name}, numbers)
+        told = _dropped(item, row.reason, row.detail)
+        now.counts.drop("quarantined", row.reason)
+    else:
+        item = with_id(row, numbers)
+        told = Result([canonical(item)], [])
+        now.milliseconds += milliseconds(item)
+        now.counts.out += 1
+    now.counts.milliseconds += milliseconds(item)
+    now.results.append(told)
+    now.ids.append(item[ID])
+    return str(item[ID])
+
+
+def _dropped(item: Item, reason: str, detail: str) -> Result:
+    line = dropped_line(item, how="quarantined", step=0, reason=reason, detail=detail)
+    return Result([], [line])
+
+
+def _closed(now: _Open, store: Store) -> ShardRead:
+    key = digest(now.ids)
+    if store.committed(READ, key) is None:
+        store.commit(READ, key, now.results, milliseconds=now.milliseconds, counts=[now.counts])
+    return ShardRead(key, len(now.ids), now.counts.milliseconds)
