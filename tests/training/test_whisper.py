@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from auricle.checkpoints.whisper_model import (
     shortened,
 )
 from auricle.errors import CheckpointError, ConfigError
+from auricle.training.estimate import Largest, _kept_bytes, estimate
 from auricle.training.items import Item, PlannedBatch, Position
 from auricle.training.loop import train
 from auricle.training.progress import Silent
@@ -420,6 +422,20 @@ def test_memory_is_told_by_windows_before_the_first_step(tmp_path: Path, folder:
     moving = [float(re.search(r"move \(([\d.]+) %\)", line)[1]) for line in said]  # type: ignore[index]
     assert moving[1] < 90 < moving[0] < 100  # the encoder's positions never move
     assert "data.max_batch up to about" in said[0]
+
+
+def test_the_estimate_is_what_is_kept_of_more_windows(tmp_path: Path, folder: Path) -> None:
+    kept = []
+    for twice in ("false", "true"):
+        changes = ("adapt=null", f"train.gradient_checkpointing={twice}")
+        trainee = trainee_for(tmp_path, folder, *changes)
+        largest = Largest(trainee.window, 5 * trainee.window, windows=True)
+        given = (trainee.objective, trainee.noise, trainee.recipe, largest)
+        found = estimate(*given, autocast=nullcontext())
+        real = _kept_bytes(trainee.objective, trainee.noise(5, trainee.window))
+        assert found.kept(largest.seconds) + found.fixed == pytest.approx(real, rel=0.05)
+        kept.append(real)
+    assert kept[1] < 0.8 * kept[0]
 
 
 def test_layers_computed_twice_give_the_same_gradients(tmp_path: Path, folder: Path) -> None:
