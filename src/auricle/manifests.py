@@ -28,7 +28,7 @@ class Row:
     """One recording, or the stretch of it from `offset` for `duration` seconds.
 
     `data` is the whole row as it stands in the file, keys that Auricle does not know included;
-    `path` is its `audio_filepath`, taken from the manifest's folder.
+    `path` is its `audio_filepath`, taken from the manifest's folder; `line` is where it was read.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class Row:
     offset: float = 0.0
     language: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    line: int | None = field(default=None, repr=False, compare=False)
 
 
 class BadRow(ManifestError):
@@ -144,10 +145,10 @@ def _decoded(line: bytes, number: int, folder: Path) -> Row | None:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
     except UnicodeDecodeError:
         raise _RowError("not UTF-8; save it as UTF-8") from None
-    return _row(text, folder) if text else None
+    return _row(text, number, folder) if text else None
 
 
-def _row(line: str, folder: Path) -> Row:
+def _row(line: str, number: int, folder: Path) -> Row:
     try:
         data = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -163,12 +164,13 @@ def _row(line: str, folder: Path) -> Row:
     if not isinstance(name, str) or not name:
         raise _RowError(f"needs audio_filepath, the recording's path, got {name!r}")
     return Row(
-        path=folder / _expanded(name),
+        path=folder / (_expanded(name) if name.startswith("~") else name),
         duration=_seconds(data, "duration") or None,  # 0 is what tools write for "not measured"
         text=_string(data, "text"),
         offset=_seconds(data, "offset") or 0.0,
         language=_string(data, "lang"),
         data=data,
+        line=number,
     )
 
 

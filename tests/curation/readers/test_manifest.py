@@ -67,9 +67,10 @@ def test_broken_rows_are_named_and_kept_between_the_others(tmp_path: Path) -> No
     assert good == ["a.wav", "h.wav"]
     assert not isinstance(found[0], BadRow) and not isinstance(found[-1], BadRow)
     bad = [row for row in found if isinstance(row, BadRow)]
-    assert [row.data.get("line") for row in bad] == [2, 4, 5, 6, None, None, 9, None]
+    assert [row.data.get("line") for row in bad] == [2, 4, 5, 6, 7, 8, 9, 10]
     assert bad[0].data["row"] == lines[1].decode()
-    assert bad[0].name == f"{path}, line 2"
+    assert [row.name for row in bad] == [f"{path}, line {row.data['line']}" for row in bad]
+    assert {row.data["manifest"] for row in bad} == {str(path)}
     assert bad[6].data["row"].endswith('"\\xff"}')
     assert {row.reason for row in bad} == {"broken row"}
     assert "Unicode" in bad[5].detail and "null" in bad[7].detail

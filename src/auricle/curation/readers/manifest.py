@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -52,4 +52,8 @@ def _item(row: manifests.Row, path: Path) -> Item | BadRow:
         item["tar"] = absolute(path.parent / item["tar"])
     else:
         item["audio_filepath"] = absolute(row.path)
-    return checked(item, f"{path}: {row.path}")
+    found = checked(item, f"{path}, line {row.line}")
+    if isinstance(found, BadRow):
+        where = {"manifest": absolute(path), "line": row.line}
+        return replace(found, data={**where, **found.data})
+    return found

@@ -53,7 +53,7 @@ class Reader:
 
 def absolute(path: str | Path) -> str:
     """A path from the root, without `..`; links are not followed."""
-    return os.path.abspath(Path(path))  # noqa: PTH100  # which `Path.absolute` leaves in
+    return os.path.abspath(path)  # noqa: PTH100  # which `Path.absolute` leaves in
 
 
 def checked(item: Item, name: str) -> Item | BadRow:
