@@ -230,6 +230,8 @@ def _checked(desk: Desk, choices: Choices) -> Desk:
     variants: dict[int, str] = {}
     asked = []
     for number, stage in enumerate(plan.stages):
+        if stage.kind == "read" and plan.pipeline.write:
+            asked.append((number, tasks.task("check", number)))
         if not stage.steps:
             continue
         first = stage.steps[0].step

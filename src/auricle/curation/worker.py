@@ -159,8 +159,14 @@ class Bench:
         return {device: memory_of(device) for device in task.given["devices"]}
 
     def _check(self, task: Task) -> Batch | None:
-        """Try the examples of a stage's steps, then open them; gives its budget if asked to."""
+        """Try the examples of a stage's steps, then open them; gives its budget if asked to.
+
+        For the stage that reads, it is the writers that are checked.
+        """
         stage = self.job.plan.stages[task.stage]
+        if stage.kind == "read":
+            for writer in self.job.plan.pipeline.write:
+                writer.check(self.job.folder)
         for each in stage.steps:
             with tempfile.TemporaryDirectory() as folder:
                 try_examples(each, self._place(each, Path(folder)))
