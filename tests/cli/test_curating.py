@@ -58,8 +58,8 @@ def test_a_pipe_gets_a_line_a_minute(capsys: pytest.CaptureFixture[str], clock: 
             batch(watch, "probe-1", "1-probe", 0.5, {"shards": {"probe-1": (1, 4)}})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "auricle: curating clean: 4 shards"
-    assert lines[1].startswith("auricle: 25 %, 16 items, 0.03 h of audio, 1-probe RTFx 180")
-    assert lines[2].startswith("auricle: 25 %, 976 items, 1.52 h of audio, 1-probe RTFx 180")
+    assert lines[1].startswith("auricle: 25 %, 16 items, 90 s of audio, 1-probe RTFx 180")
+    assert lines[2].startswith("auricle: 25 %, 976 items, 92 min of audio, 1-probe RTFx 180")
     assert len(lines) == 3
 
 
@@ -152,8 +152,8 @@ def test_the_end_is_told_with_every_reason() -> None:
         ],
     }
     assert told(summary) == [
-        "1,000 items read (2.00 h), 10 of them cut into 20: 900 kept (1.00 h), 108 filtered "
-        "(0.97 h), 2 quarantined (0.00 h)",
+        "1,000 items read (2.0 h), 10 of them cut into 20: 900 kept (60 min), 108 filtered "
+        "(58 min), 2 quarantined (7 s)",
         "  2-filter filtered: r6 6, r5 5, r4 4, r3 3, others 3",
         "  1-probe quarantined: damaged 2",
     ]

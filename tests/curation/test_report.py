@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from auricle import audio
-from auricle.curation.reasons import readable
 from auricle.curation.report import charts, players, write_report
 from auricle.curation.report.advice import advise
-from auricle.curation.report.charts import Fall, Flow, percent, text
+from auricle.curation.report.charts import Fall, Flow, text
 from auricle.curation.report.figures import Spread, gather, number
+from auricle.curation.wording import percent, readable
 from auricle.errors import ConfigError
 from tests.curation.browser import Page, browser
 from tests.curation.synthetic import NASTY, finished_run

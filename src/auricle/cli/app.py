@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from auricle import __version__
-from auricle.cli import convert, finetune, models, stream, tokenizer, training, transcribe
+from auricle.cli import convert, curate, finetune, models, stream, tokenizer, training, transcribe
 
 app = typer.Typer(
     name="auricle",
@@ -24,6 +24,7 @@ app.add_typer(models.app, name="models")
 app.command("train")(training.train)
 # What is no option of the command changes the recipe, as with AutoModel: --optimizer.lr 1e-4.
 app.command("finetune", context_settings={"ignore_unknown_options": True})(finetune.finetune)
+app.command("curate")(curate.curate)
 app.command("convert")(convert.convert)
 app.add_typer(tokenizer.app, name="tokenizer")
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from auricle.curation.progress import Counts, Plan
+from auricle.curation.wording import readable, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,7 +108,7 @@ class Curating:
 
         steps = Table.grid(padding=(0, 2))
         for label, work in list(self._steps.items())[-_STEPS:]:
-            cells = (label, f"{work.items:,} items", _hours(work.audio), work.speed)
+            cells = (label, f"{work.items:,} items", span(work.audio), work.speed)
             steps.add_row(*(Text(cell) for cell in cells))
         head = Table.grid(padding=(0, 2))
         head.add_row(
@@ -121,7 +122,7 @@ class Curating:
         yield f"{100 * self.share:.0f} %"
         most = max(self._steps.values(), key=lambda work: work.items, default=_Work())
         yield f"{most.items:,} items"
-        yield f"{_hours(max((w.audio for w in self._steps.values()), default=0.0))} of audio"
+        yield f"{span(max((w.audio for w in self._steps.values()), default=0.0))} of audio"
         if not live:
             yield from (f"{name} {w.speed}" for name, w in self._steps.items() if w.speed)
         for fate in ("filtered", "quarantined"):
@@ -196,11 +197,13 @@ class _Work:
 def told(summary: Mapping[str, Any]) -> list[str]:
     """What came out, in lines."""
     seconds = summary.get("seconds", {})
-    read = f"{summary['read']:,} items read ({_hours(seconds.get('read', 0.0))})"
+    read = f"{summary['read']:,} items read"
+    if seconds.get("read"):  # rows do not always say how long they are
+        read += f" ({span(seconds['read'])})"
     if summary.get("made"):
         read += f", {summary['cut']:,} of them cut into {summary['made']:,}"
     fates = [
-        f"{summary[fate]:,} {fate} ({_hours(seconds.get(fate, 0.0))})"
+        f"{summary[fate]:,} {fate} ({span(seconds.get(fate, 0.0))})"
         for fate in ("kept", "filtered", "quarantined")
     ]
     lines = [f"{read}: {', '.join(fates)}"]
@@ -222,16 +225,10 @@ def clock(seconds: float) -> str:
 
 def _most(reasons: Mapping[str, int]) -> str:
     """The most frequent reasons with their counts."""
-    from auricle.curation.reasons import readable
-
     most = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     named = [f"{readable(reason)} {items:,}" for reason, items in most[:_REASONS]]
     others = sum(items for _, items in most[_REASONS:])
     return ", ".join([*named, f"others {others:,}"] if others else named)
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.2f} h"
 
 
 def _count(number: int, what: str) -> str:

@@ -17,10 +17,9 @@ from typing import Any
 import yaml
 
 from auricle import __version__
-from auricle.curation.reasons import readable
 from auricle.curation.report import quality, speed
 from auricle.curation.report.advice import advise
-from auricle.curation.report.charts import Fall, Flow, flow, percent, span, text
+from auricle.curation.report.charts import Fall, Flow, flow, text
 from auricle.curation.report.figures import (
     LISTED,
     TROUBLES,
@@ -31,6 +30,7 @@ from auricle.curation.report.figures import (
 )
 from auricle.curation.report.markup import legend, section, table, words
 from auricle.curation.report.players import data_uris
+from auricle.curation.wording import percent, readable, span
 from auricle.files import write_atomic
 
 REPORT = "report.html"
@@ -98,21 +98,24 @@ def _header(figures: Figures) -> str:
 def _tiles(figures: Figures) -> str:
     summary = figures.summary
     seconds = summary.get("seconds", {})
-    whole = max(sum(summary.get(fate, 0) for fate in ("kept", "filtered", "quarantined")), 1)
-    found = [_tile("", f"{summary.get('read', 0):,}", "items read", seconds.get("read"))]
+    fates = ("kept", "filtered", "quarantined")
+    whole = max(sum(summary.get(fate, 0) for fate in fates), 1)
+    # Rows do not always say how long they are before a step has found out.
+    audio = seconds.get("read") or sum(seconds.get(fate, 0.0) for fate in fates)
+    found = [_tile("", f"{summary.get('read', 0):,}", "items read", audio or None)]
     if summary.get("made"):
         cut = f"made by cutting {summary.get('cut', 0):,}"
         found.append(_tile("", f"{summary['made']:,}", cut, None))
-    for fate in ("kept", "filtered", "quarantined"):
+    for fate in fates:
         number = summary.get(fate, 0)
         found.append(
             _tile(fate, f"{number:,}", f"{fate}, {percent(number / whole)}", seconds.get(fate))
         )
     if (spread := Spread.of(figures.wer.all)) is not None:
         found.append(_tile("", percent(spread.median), "median WER", None))
-    if figures.elapsed and seconds.get("read"):
-        speed = seconds["read"] / figures.elapsed
-        found.append(_tile("", f"{speed:,.1f}", "RTFx of the whole job", None))
+    if figures.elapsed and audio:
+        speed = f"{audio / figures.elapsed:,.1f}"
+        found.append(_tile("", speed, "RTFx of the whole job", None))
     return f'<div class="tiles">{"".join(found)}</div>'
 
 

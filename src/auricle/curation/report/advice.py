@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from auricle.curation.reasons import readable
-from auricle.curation.report.charts import percent, span
 from auricle.curation.report.figures import Figures, Spread
+from auricle.curation.wording import percent, readable, span
 
 
 @dataclass(frozen=True)

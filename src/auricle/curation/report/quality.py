@@ -8,9 +8,10 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from auricle.curation.report.charts import Bar, histogram, percent, span, text
+from auricle.curation.report.charts import Bar, histogram, text
 from auricle.curation.report.figures import CLASSES, Figures, Judged, Judging, Spread, named, number
 from auricle.curation.report.markup import legend, numbers, table
+from auricle.curation.wording import percent, span
 
 _DIFFERENT = 400  # words of a text between which differences are marked
 # Bins of a histogram of durations are so many seconds wide, by what the longest asks for.

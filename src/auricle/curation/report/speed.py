@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auricle.curation.reasons import readable
-from auricle.curation.report.charts import lines, percent, span, text
+from auricle.curation.report.charts import lines, text
 from auricle.curation.report.figures import Figures, Memory, Work
 from auricle.curation.report.markup import legend, numbers, paces, table, words
+from auricle.curation.wording import percent, readable, span
 
 _LINES = 6  # of a chart
 
