@@ -156,4 +156,5 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], said: str) -> N
 def test_the_example_holds() -> None:
     (example,) = Split(by="talk", parts={"a": 0.2, "b": 0.8}).examples
     found = split([dict(item) for item in example.items], by="talk", parts={"a": 0.2, "b": 0.8})
-    assert [{"split": item["split"]} for item in found] == example.gives
+    assert {item["split"] for item in found} == {"a", "b"}
+    assert list(example.gives) == [{"split": ...}] * 2

@@ -57,10 +57,10 @@ class Split(WholeStep):
 
     @property
     def examples(self) -> tuple[WholeExample, ...]:
-        """One speaker is in one part, whichever it is."""
-        item: Item = {self._keys[0]: "a", "duration": 1.0}
-        part = max(self.parts, key=lambda name: self.parts[name])
-        return (WholeExample([item, item], [{"split": part}, {"split": part}]),)
+        """As many speakers as there are parts: each item gets one, whichever it is."""
+        names = range(len(self.parts))
+        items: list[Item] = [{self._keys[0]: str(name), "duration": 1.0} for name in names]
+        return (WholeExample(items, [{"split": ...} for _ in items]),)
 
     def decide(self, items: Iterable[Item]) -> Iterator[Outcome]:
         """A number for each speaker and recording is held, none for items."""
