@@ -243,6 +243,8 @@ def _checked(desk: Desk, choices: Choices) -> Desk:
     answers = tasks.answers([task for _, task in asked])
     budgets: dict[int, Batch] = {}
     for (number, _), answer in zip(asked, answers, strict=True):
+        if number not in variants:
+            continue
         if answer is not None:
             choices.budgets[variants[number]] = answer
         if variants[number] in choices.budgets:
