@@ -17,6 +17,7 @@ from auricle.curation.steps.align import NO_TEXT, TOO_LONG, TOO_MUCH, UNKNOWN, A
 from auricle.curation.steps.transcribe import Transcribe
 from auricle.curation.steps.trim import Trim
 from auricle.errors import ConfigError
+from auricle.metrics import plain
 from tests.conftest import GOLDEN, ROOT
 from tests.curation.steps.hearing import check_examples, work
 
@@ -77,6 +78,11 @@ def test_trimmed_to_its_words(tmp_path: Path) -> None:
     assert found["offset"] == pytest.approx(max(0.0, first["start"] - 0.05))
     end = min(whole, last["end"] + 0.05)
     assert found["duration"] == pytest.approx(end - found["offset"], abs=1e-3)
+    (roomy,) = work(Trim(), [aligned], tmp_path)
+    hear = Transcribe(str(DIGITS), precision="fp32")
+    (heard,) = work(hear, [{**roomy, "text": TEXT}], tmp_path)  # type: ignore[dict-item]
+    assert isinstance(heard, dict)
+    assert heard["pred_text"].split() == plain(TEXT).split()  # no word was cut into
 
 
 def test_batch_and_one_by_one_agree(tmp_path: Path) -> None:
@@ -141,7 +147,7 @@ def test_other_vocabularies(name: str, tmp_path: Path) -> None:
     assert times == sorted(times)
     assert times[0] >= 0 and times[-1] <= 4.6
     assert 0 <= found["s"] <= 1
-    assert check_examples(step, tmp_path) == 2
+    assert check_examples(step, tmp_path) == check_examples(FULL, tmp_path) == 1
 
 
 def test_models_without_a_ctc_head(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ class Trim(Step):
     """Set `offset` and `duration` so that the sound is that of the words, with some room around.
 
     The words' times then count from the new start. No file is written: `cut` does that. An item
-    without words in its sound is filtered.
+    without words in its sound is filtered. A CTC head shows a token for a step or two somewhere in
+    its sound, so that aligned words seem shorter than they are: hence the room.
 
     Args:
         words: The key of the words, from `align` or `transcribe`.
@@ -29,8 +30,8 @@ class Trim(Step):
     """
 
     words: str = "words"
-    before: float = 0.2
-    after: float = 0.2
+    before: float = 0.3
+    after: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("before", "after"):
