@@ -1,4 +1,4 @@
-"""Sound in: any file that FFmpeg reads, bytes, streams and arrays become mono float32 at one rate.
+"""Sound in and out: any file, bytes, stream or array to mono float32 at one rate; FLAC and WAV.
 
 Reading is streamed, safe against files that name other files, and timed from the container's
 start. Knows nothing of features, models or manifests; PyAV is imported where it is first needed.
