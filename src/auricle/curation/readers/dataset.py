@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -42,6 +43,7 @@ class Dataset(Reader):
         from auricle.training.huggingface import dataset_rows
         from auricle.training.recipe import SourceRecipe
 
+        _without_bars()
         source = SourceRecipe(
             dataset=self.name,
             split=self.split,
@@ -52,6 +54,14 @@ class Dataset(Reader):
         )
         for found in dataset_rows(source, Path(), self.columns):
             yield _item(found, folder)
+
+
+def _without_bars() -> None:
+    """Progress is told by who runs a job."""
+    with suppress(ImportError):  # which is told when the data set is opened
+        import datasets
+
+        datasets.disable_progress_bars()
 
 
 def _item(found: Found, folder: Path) -> Item | BadRow:
