@@ -31,7 +31,9 @@ def test_not_even_a_clip_fits() -> None:
 
 def test_where_nothing_is_known() -> None:
     assert extrapolated(GB, 2 * GB, None) == memory.UNMEASURED
-    assert extrapolated(GB, GB, GB) == LADDER[-1]  # larger batches take no more
+    assert extrapolated(GB, GB, 2 * GB) == memory.UNMEASURED  # larger batches seem to take no more
+    with pytest.raises(ConfigError):
+        extrapolated(GB, GB, GB)
 
 
 def test_measured_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

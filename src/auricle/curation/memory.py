@@ -7,6 +7,7 @@ a machine with a little more or less to spare gives the same batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,11 @@ def extrapolated(first: int, second: int, room: int | None) -> float:
     """
     one, other = CLIPS
     growth = (second - first) / (other - one)  # bytes a clip
-    if room is None or growth <= 0:
-        return LADDER[-1] if room is not None else UNMEASURED
-    clips = ((1 - LEFT_ASIDE) * room - (first - one * growth)) / growth
-    if clips < 1:
+    if room is None:
+        return UNMEASURED
+    left = (1 - LEFT_ASIDE) * room - first  # after a batch of `one`
+    clips = one + left / growth if growth > 0 else UNMEASURED / CLIP_SECONDS
+    if left < 0 or clips < 1:
         raise ConfigError(
             f"a clip of {CLIP_SECONDS:g} s takes {first / 1e9:.2f} GB beside the model and "
             f"{max(0, room) / 1e9:.2f} GB are free: take a smaller model, or fewer workers"
@@ -89,6 +91,7 @@ def _cuda_peak(run: Callable[[], object], device: str) -> int:
 
 def _resident_peak(run: Callable[[], object], device: str) -> int | None:
     """By what Linux counts of this process; None on other systems."""
+    _give_back()
     before = _resident("VmRSS")
     try:
         _RESET.write_text("5")  # begins the count of the peak anew
@@ -97,6 +100,14 @@ def _resident_peak(run: Callable[[], object], device: str) -> int | None:
     run()
     peak = _resident("VmHWM")
     return None if peak is None or before is None else max(0, peak - before)
+
+
+def _give_back() -> None:
+    """Hand what was freed back to the system: what is kept for later would hide what is taken."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # where the C library is not GNU's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(field: str) -> int | None:

@@ -13,9 +13,10 @@ from tiny_whisper import write_tiny_whisper
 import auricle
 from auricle import audio
 from auricle.checkpoints import embedded
+from auricle.curation import memory
 from auricle.curation.choosing import Facts, Wanted
 from auricle.curation.items import Item, Quarantined
-from auricle.curation.memory import LADDER, MOST
+from auricle.curation.memory import LADDER, MOST, UNMEASURED
 from auricle.curation.step import Batch, Place
 from auricle.curation.steps.transcribe import Transcribe, confidence_of
 from auricle.curation.steps.wer import Wer
@@ -190,12 +191,11 @@ def test_the_batch_is_measured_once(tmp_path: Path) -> None:
     assert replace(FULL, batch_seconds=45.0).budget(Place(tmp_path)) == Batch(seconds=45.0)
     assert FULL.batch == Batch(seconds=60.0)
     found = FULL.budget(Place(tmp_path))
-    assert found.seconds in LADDER
-    assert found == FULL.budget(Place(tmp_path))
-    small = replace(FULL, memory_gb=0.001)
-    if found.seconds != 60.0:  # what stands for "this system does not tell"
+    assert found.seconds in (*LADDER, UNMEASURED)
+    if memory._resident_peak(lambda: None, "cpu") is not None:
+        assert found.seconds == MOST["cpu"]  # some 10 MB a clip
         with pytest.raises(ConfigError, match="take a smaller model"):
-            small.budget(Place(tmp_path))
+            replace(FULL, memory_gb=0.001).budget(Place(tmp_path))
 
 
 def test_a_model_is_chosen_by_the_rows() -> None:
