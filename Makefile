@@ -37,5 +37,9 @@ wer:  ## make wer MANIFEST=rows.jsonl: the embedded model's WER beside faster-wh
 	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline --groups dev,bench
 	$(BIN)/python benchmarks/wer_embedded.py $(MANIFEST)
 
+.PHONY: kill-test
+kill-test: setup  ## kill a curation 100 times, and compare what comes of it (ENGINE=local KILLS=100 SEED=0)
+	$(BIN)/python -m tests.curation.killing --engine $(or $(ENGINE),local) --kills $(or $(KILLS),100) --seed $(or $(SEED),0)
+
 clean:
 	rm -rf $(VENV) .venv-parity build dist

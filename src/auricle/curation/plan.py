@@ -1,8 +1,8 @@
 """What a pipeline comes to: stages, each with a name that stands for its content.
 
-A stage is a run of steps whose results are kept together. One begins at each costly step, so that
-what it gave outlives an edit of the steps behind it; a whole step is one, and so is the end of
-branches. Stage 0 reads. Names depend on the steps alone, not on their number in the pipeline.
+A stage is a run of steps whose results are kept together. A costly step is one by itself, so that
+what it gave outlives an edit of the steps behind it; so are a whole step and the end of branches.
+Stage 0 reads. Names depend on the steps alone, not on their number in the pipeline.
 """
 
 from __future__ import annotations
@@ -179,6 +179,8 @@ class _Line:
             if node.costly:
                 self._flush()
             self.waiting.append(Labelled(f"{number}-{node.name}", node, when))
+            if node.costly:
+                self._flush()
         else:
             raise ConfigError(f"step {number} is a {type(node).__name__}, and no step")
 

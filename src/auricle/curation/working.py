@@ -116,7 +116,8 @@ def worked(
     try:
         for root, item in going.items:
             kept[root].append(canonical(item))
-        "".join(line for lines in kept for line in lines).encode("utf-8")
+        for lines in (*kept, *going.dropped):
+            "".join(lines).encode("utf-8")  # not every text can be written
     except (TypeError, ValueError) as error:
         raise StepError(len(steps) - 1) from error
     results = [Result(*pair) for pair in zip(kept, going.dropped, strict=True)]
