@@ -24,6 +24,7 @@ from auricle.curation.engines import TIMEOUT, Died, Done, Event, Failed, Job, Ta
 from auricle.errors import WorkerLost
 
 OPENING_SECONDS = 1800.0  # for steps to be opened; models may have to be fetched
+_TIDYING_SECONDS = 3.0
 _OPENED = "opened"
 _PR_SET_PDEATHSIG = 1
 
@@ -93,10 +94,14 @@ class LocalEngine:
     def close(self) -> None:
         """End all workers, whatever they are doing."""
         for worker in self._workers:
-            worker.process.kill()
+            if worker.task is not None:
+                worker.process.kill()
+            worker.pipe.close()  # at which an idle one ends, and tidies up what libraries hold
+        end = time.monotonic() + _TIDYING_SECONDS
         for worker in self._workers:
+            worker.process.join(max(0.0, end - time.monotonic()))
+            worker.process.kill()
             worker.process.join()
-            worker.pipe.close()
         self._workers.clear()
 
     def _hand_out(self) -> None:
