@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from auricle.curation.report.charts import text
+from auricle.curation.report.charts import short, text
 from auricle.curation.report.figures import Work
 
 
@@ -42,4 +42,7 @@ def numbers(*cells: str) -> str:
 def paces(work: Work) -> Iterator[str]:
     """Items a second, and RTFx."""
     for value in (work.pace, work.rtfx):
-        yield "–" if value is None else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+        if value is None:
+            yield "–"
+        else:
+            yield f"{value:,.1f}" if value < 1000 else short(value)
