@@ -92,7 +92,7 @@ def pipeline() -> Pipeline:
     trouble = Trouble(kills=(POISON,), hangs=(HANGS,), raises=(RAISES,), loses=(101,))
     return Pipeline(
         "kill test",
-        [Rows(260, broken=40)],
+        [Rows(180, broken=40)],
         [
             Noted(doubled),
             Noted(Odd(7)),
@@ -104,12 +104,12 @@ def pipeline() -> Pipeline:
                     "long": [Costly(Added("long", seconds=25.0)), Noted(Odd(11))],
                 }
             ),
-            When(Costly(Added("some")), {"number": {"ge": 100}}),
-            Firsts(140),
+            When(Costly(Added("some")), {"number": {"ge": 90}}),
+            Firsts(110),
         ],
         write=[Manifest("clean.jsonl")],
         shard=Shard(64),
-        timeout=1.0,
+        timeout=1.5,
     )
 
 

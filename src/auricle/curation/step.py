@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib import import_module
 from pathlib import Path
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from auricle.curation.items import Item, Outcome
@@ -211,6 +212,8 @@ class FunctionStep(Step):
     def __reduce__(self) -> tuple[Any, ...]:
         # By name: where `@step` stands above a function, its name means the step.
         here = (self.function.__module__, self.function.__qualname__)
+        if "<" in here[1]:  # <locals> or <lambda>
+            raise PicklingError(f"step {self.name} stands inside a function")
         return _by_name, (*here, self.takes, self.adds, self.at_once)
 
 

@@ -186,14 +186,13 @@ def append_line(path: Path, value: Any, *, mend: bool = False) -> None:
 
 
 def whole_lines(path: Path) -> Iterator[Any]:
-    """The values of the lines of a file that were written whole; none where there is no file."""
+    """The lists and mappings of a file's lines that were written whole; none without a file."""
     if not path.exists():
         return
     with path.open("rb") as file:
         for line in file:
-            with suppress(ValueError):
-                if line.endswith(b"\n") and line.strip():
-                    yield json.loads(line)
+            with suppress(ValueError):  # one that was cut short lacks its last bracket
+                yield json.loads(line)
 
 
 def _lines(path: Path) -> Iterator[str]:
