@@ -15,7 +15,7 @@ from auricle.cli.curating import Curating, told
 from auricle.curation.progress import Counts
 
 PLAN = SimpleNamespace(name="clean", stages=())
-SHARDS = {"probe-1": (4, 4), "transcribe-2": (1, 4)}
+SHARDS = {"read": (4, 4), "probe-1": (4, 4), "transcribe-2": (1, 4)}
 
 
 class Terminal(io.StringIO):
@@ -100,6 +100,9 @@ def test_what_earlier_runs_did_is_not_taken_for_speed(clock: Clock) -> None:
 
 def test_nothing_is_said_of_the_end_before_anything_is_done() -> None:
     watch = Curating(quiet=True)
+    assert (watch.share, watch.left) == (0.0, None)
+    watch.started(PLAN, 1)
+    batch(watch, "probe-1", "1-probe", 1.0, {"shards": {"read": (1, 1), "probe-1": (0, 1)}})
     assert (watch.share, watch.left) == (0.0, None)
 
 

@@ -184,15 +184,7 @@ class _Run:
                 }
             )
             if batch == 30:
-                found.append(
-                    {
-                        "time": time,
-                        "event": "death",
-                        "worker": 0,
-                        "stage": "transcribe-02",
-                        "items": 3,
-                    }
-                )
+                found.append({"time": time, "event": "death", "reason": "signal 9", "items": 3})
         return [*found, {"event": "end", "time": time + 1}]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _EVERY = 60.0  # seconds between plain lines
 _REASONS = 4  # of what was dropped, that are named
 _STEPS = 8  # that are shown
+READ = "read"  # the stage that reads; it is done before the others begin
 
 
 class Curating:
@@ -142,10 +143,19 @@ class Curating:
     def left(self) -> float | None:
         """Seconds to the end at the speed so far; None while nothing tells."""
         elapsed = max(time.monotonic() - self._began, 1e-9)
-        if not self._busy:
+        if not self._known():
             return None
         # Workers are busy side by side: so many seconds of work are done in each second.
         return self._work()[1] / (self._busy / elapsed)
+
+    def _known(self) -> dict[str, float]:
+        """Seconds of work in a shard of each stage of which one was done in this run."""
+        shards = self._counts.shards
+        return {
+            name: stage.seconds / (shards[name][0] - stage.first)
+            for name, stage in self._stages.items()
+            if stage.seconds and name in shards and shards[name][0] > stage.first
+        }
 
     def _work(self) -> tuple[float, float]:
         """Seconds of work that are done and left, as far as can be told.
@@ -153,12 +163,8 @@ class Curating:
         Of a stage that has not begun, a shard is taken to cost as much as those of the others do on
         average.
         """
-        shards = self._counts.shards
-        known = {
-            name: stage.seconds / (shards[name][0] - stage.first)
-            for name, stage in self._stages.items()
-            if name in shards and shards[name][0] > stage.first
-        }
+        shards = {name: n for name, n in self._counts.shards.items() if name != READ}
+        known = self._known()
         usual = sum(known.values()) / len(known) if known else 1.0
         done = sum(known.get(name, usual) * n for name, (n, _) in shards.items())
         left = sum(known.get(name, usual) * (total - n) for name, (n, total) in shards.items())

@@ -187,14 +187,14 @@ def _quarantine(figures: Figures) -> str:
 
 
 def _events(figures: Figures) -> str:
-    columns = ("event", "stage", "worker")
+    columns = ("event", "stage", "reason", "items")
     rows = []
     for record in figures.deaths:
         others = (
             f"{key} {value}" for key, value in record.items() if key not in (*columns, "time")
         )
         rows.append(words(*(record.get(column, "") for column in columns), ", ".join(others)))
-    return table((*columns, "what"), rows, names=4)
+    return table((*columns, "details"), rows, names=5)
 
 
 def _made(figures: Figures) -> str:

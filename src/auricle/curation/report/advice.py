@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -109,12 +110,14 @@ def _quarantine(figures: Figures) -> Iterator[Advice]:
 
 def _deaths(figures: Figures) -> Iterator[Advice]:
     deaths = figures.events["death"]
+    reasons = Counter(str(d.get("reason")) for d in figures.deaths if d.get("event") == "death")
     if deaths:
         yield Advice(
             "look",
             "Workers died",
-            f"{deaths:,} time{'s' * (deaths > 1)}. Nothing is lost by it, but each costs the "
-            "start of a new worker. If no item is to blame below, look for a lack of memory.",
+            f"{deaths:,} time{'s' * (deaths > 1)} ({_listed(reasons)}). Nothing is lost by it, but "
+            "each costs the start of a new worker. If no item is to blame below, look for a lack "
+            "of memory, at which the system sends signal 9.",
         )
 
 

@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 # Quality classes by WER: up to and with so much.
 CLASSES = (("excellent", 0.10), ("good", 0.25), ("fair", 0.50), ("poor", math.inf))
 WORST_KEPT, WORST_FILTERED = 10, 6
-TROUBLES = ("death", "retry", "timeout")  # events
+TROUBLES = ("death", "retry")  # events
 LISTED = 100  # quarantined items and events that are shown
 _IN_BRANCH = re.compile(r"[\d.]+\.[^\d.-]")  # 4.fast.1-transcribe, but not 3.1-transcribe
 _MOST = 1e12
