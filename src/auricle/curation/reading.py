@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from auricle.curation.batches import milliseconds
 from auricle.curation.counts import StepCounts
 from auricle.curation.items import ID, Item, canonical, digest
 from auricle.curation.plan import READ, Plan
-from auricle.curation.readers import BadRow
 from auricle.curation.store import Result, Store, dropped_line
 
-BROKEN = "broken row"
-
+if TYPE_CHECKING:
+    from auricle.curation.readers import BadRow
 
 @dataclass(frozen=True)
 class ShardRead:
@@ -118,15 +117,15 @@ def sample(plan: Plan, folder: Path) -> int:
 def _take(row: Item | BadRow, now: _Open, numbers: Numbers) -> str:
     """Put a row into the shard; gives its id."""
     now.counts.into += 1
-    if isinstance(row, BadRow):
-        item = with_id({**row.data, "source": row.name}, numbers)
-        told = _dropped(item, row.reason, row.detail)
-        now.counts.drop("quarantined", row.reason)
-    else:
+    if isinstance(row, dict):
         item = with_id(row, numbers)
         told = Result([canonical(item)], [])
         now.milliseconds += milliseconds(item)
         now.counts.out += 1
+    else:
+        item = with_id({**row.data, "source": row.name}, numbers)
+        told = _dropped(item, row.reason, row.detail)
+        now.counts.drop("quarantined", row.reason)
     now.counts.milliseconds += milliseconds(item)
     now.results.append(told)
     now.ids.append(item[ID])
