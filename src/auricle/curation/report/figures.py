@@ -351,7 +351,7 @@ def _memory(
     if not points:
         return None
     first, last = min(p[0] for p in points), max(p[0] for p in points)
-    length = max(last - first, 1e-6)
+    length = max(last - first, 1.0)
     size = min(_TIMES, len(points))
     workers: dict[tuple[str, str], dict[int, float]] = {}
     gpus: dict[str, dict[int, float]] = {}
