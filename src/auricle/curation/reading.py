@@ -23,6 +23,7 @@ from auricle.curation.store import Result, Store, dropped_line
 if TYPE_CHECKING:
     from auricle.curation.readers import BadRow
 
+
 @dataclass(frozen=True)
 class ShardRead:
     """A shard of rows as read."""
