@@ -282,10 +282,12 @@ def heading(arguments: argparse.Namespace) -> str:
     from speed import processor
 
     command = "python benchmarks/curation.py " + " ".join(sys.argv[1:])
+    load = os.getloadavg()[0]
+    busy = ", UNDER LOAD: compare ratios only" if load > (os.cpu_count() or 1) / 2 else ""
     return (
         f"{arguments.rows:,} rows in {FILES} manifests, no model, batches of {BATCH}, "
         f"{arguments.rounds} round(s) in turn, medians; {processor()}, {os.cpu_count()} CPUs, "
-        f"load {os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}; "
+        f"load {load:.1f} at the start{busy}, Python {platform.python_version()}; "
         f"`{command.strip()}`"
     )
 

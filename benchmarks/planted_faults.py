@@ -378,13 +378,16 @@ def main() -> int:
 
 def heading(arguments: argparse.Namespace, rows: Sequence[Row], seconds: float) -> str:
     """What the figures depend on."""
+    from speed import processor
+
     import auricle
 
     return (
         f"{len(rows)} rows of {arguments.manifest.name} and {len(BROKEN_ROWS)} broken ones, seed "
         f"{arguments.seed}, model {arguments.model}, {arguments.workers} worker(s), "
         f"{seconds:.0f} s; Auricle {auricle.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} CPUs; `python benchmarks/planted_faults.py {' '.join(sys.argv[1:])}`\n"
+        f"{processor()}, {os.cpu_count()} CPUs; "
+        f"`python benchmarks/planted_faults.py {' '.join(sys.argv[1:])}`\n"
     )
 
 
