@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+UNFINISHED = ".auricle-*.tmp"  # what a kill leaves of a file that was being written
+
 
 @contextmanager
 def file_beside(path: str | Path) -> Iterator[BinaryIO]:
@@ -28,7 +30,7 @@ def file_beside(path: str | Path) -> Iterator[BinaryIO]:
         with target.open("wb") as file:
             yield file
         return
-    beside = target.with_name(f".auricle-{secrets.token_hex(8)}.tmp")
+    beside = target.with_name(UNFINISHED.replace("*", secrets.token_hex(8)))
     try:
         with beside.open("xb") as file:
             yield file
@@ -38,7 +40,9 @@ def file_beside(path: str | Path) -> Iterator[BinaryIO]:
     except OSError as error:
         # A failed write knows no file name, a failed open knows the temporary one.
         if error.filename in (None, str(beside)):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            if error.filename2 is not None:
+                del error.filename2  # None would be printed
         raise
     finally:
         with suppress(OSError):

@@ -34,7 +34,8 @@ from auricle.files import write_atomic
 from tests.curation.fakes import Added, Firsts, Odd, Parts, Rows, Trouble, doubled
 
 POISON, HANGS, RAISES = 31, 52, 94
-HOLDING = "holding"  # beside the output: of each worker, what it is at
+HOLDING = "holding"  # beside the output: of each worker, what it was at last
+MANY = "many"
 NOT_COMPARED = {"stages", "lock", "metrics.jsonl", "ledger.jsonl", "curation.json"}
 
 
@@ -65,14 +66,12 @@ class Noted(Step):
 
         def noted(items: Sequence[Item]) -> Any:
             note.parent.mkdir(exist_ok=True)
-            alone = str(items[0]["number"]) if len(items) == 1 else "many"
-            write_atomic(note, alone)
+            write_atomic(note, str(items[0]["number"]) if len(items) == 1 else MANY)
             time.sleep(0.01)
             for outcome in work(items):
                 if isinstance(outcome, dict) and "part" in outcome:
                     _keep_file(place.folder, outcome)
                 yield outcome
-            write_atomic(note, "nothing")
 
         return noted
 
@@ -226,21 +225,20 @@ def _workers(out: Path) -> list[int]:
 
 
 def _kill_worker(pid: int, out: Path, killed_alone: set[str]) -> str:
-    """Kill a worker; if it holds one healthy item, only if that was not done to the item before."""
+    """Kill a worker; if it holds one item, only if that was not done to the item before."""
     try:
         os.kill(pid, signal.SIGSTOP)
         holds = (out.parent / HOLDING / str(pid)).read_text()
-        sick = {str(POISON), str(HANGS)}
-        if holds.isdigit() and holds not in sick and holds in killed_alone:
+        if holds in killed_alone:
             os.kill(pid, signal.SIGCONT)
             return ""
         os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, FileNotFoundError):
         return ""
-    if holds.isdigit():
-        killed_alone.add(holds)
-        return "worker with one item"
-    return "worker" if holds == "many" else "idle worker"
+    if holds == MANY:
+        return "worker"
+    killed_alone.add(holds)
+    return "worker with one item"
 
 
 def _left(pids: Sequence[int]) -> int:
@@ -269,18 +267,16 @@ def main() -> int:
     if asked.run is not None:
         run(pipeline(), asked.run, engine=asked.engine, workers=2)
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.monotonic()
-        verdict = kill_test(
-            Path(folder), engine=asked.engine, kills=asked.kills, seed=asked.seed, say=print
-        )
-        print(
-            f"{dict(verdict.kills)} in {time.monotonic() - start:.0f} s, {verdict.orphans} orphans"
-        )
-        print(f"{verdict.finished} jobs, {len(verdict.different)} files differ from a quiet run's")
+    folder = Path(tempfile.mkdtemp(prefix="kill-test-"))
+    start = time.monotonic()
+    verdict = kill_test(folder, engine=asked.engine, kills=asked.kills, seed=asked.seed, say=print)
+    print(f"{dict(verdict.kills)} in {time.monotonic() - start:.0f} s, {verdict.orphans} orphans")
+    print(f"{verdict.finished} jobs, {len(verdict.different)} files differ from a quiet run's")
     for name in verdict.different:
         print("different:", name)
-    print("the same bytes each time" if verdict.good else "NOT the same")
+    if verdict.good:
+        shutil.rmtree(folder)
+    print("the same bytes each time" if verdict.good else f"NOT the same: look into {folder}")
     return 0 if verdict.good else 1
 
 

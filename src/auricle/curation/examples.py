@@ -9,17 +9,18 @@ from typing import Any
 
 from auricle.curation.items import ID, Filtered, Item, Outcome, canonical
 from auricle.curation.plan import Labelled
-from auricle.curation.step import Example, Place, Step, WholeStep
+from auricle.curation.step import Example, Place, Step, WholeStep, Work
 from auricle.curation.working import assigned, missing_key
 from auricle.errors import ConfigError, MissingExtra, first_line
 
 
-def try_examples(each: Labelled, place: Place) -> None:
+def try_examples(each: Labelled, place: Place, work: Work | None = None) -> None:
     """Try all examples of a step.
 
     Args:
         each: The step.
         place: Where it works; a folder that is thrown away.
+        work: The step, if it is open already; else it is opened at the place.
 
     Raises:
         ConfigError: One gives something else than it says, or raises.
@@ -36,7 +37,7 @@ def try_examples(each: Labelled, place: Place) -> None:
         return
     if not step.examples:
         return
-    work = open_step(each, place)
+    work = work or open_step(each, place)
     for number, example in enumerate(step.examples, 1):
         item = _item(example, number, place.folder)
         missing = missing_key(step.inputs, item)
@@ -113,7 +114,7 @@ def _raised(each: Labelled, number: int, error: Exception) -> str:
     return f"{each.label}: example {number} raises {type(error).__name__}: {first_line(error)}"
 
 
-def open_step(each: Labelled, place: Place) -> Any:
+def open_step(each: Labelled, place: Place) -> Work:
     """Open a step.
 
     Raises:

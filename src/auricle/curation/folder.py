@@ -20,7 +20,7 @@ from auricle.curation.plan import Plan
 from auricle.curation.step import Batch
 from auricle.curation.store import STAGES
 from auricle.errors import ConfigError, MissingExtra
-from auricle.files import write_atomic
+from auricle.files import UNFINISHED, write_atomic
 
 CURATION = "curation.json"
 LOCK = "lock"
@@ -53,6 +53,12 @@ def held(folder: Path) -> Iterator[None]:
         raise ConfigError(
             f"another process is at work in {folder}: wait for it, or choose another folder"
         ) from None
+
+
+def tidy(folder: Path) -> None:
+    """Remove what those who were killed had begun to write."""
+    for path in folder.rglob(UNFINISHED):
+        path.unlink(missing_ok=True)
 
 
 @dataclass

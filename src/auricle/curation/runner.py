@@ -24,7 +24,7 @@ from typing import Literal
 
 from auricle.curation.engines import Engine, Job
 from auricle.curation.engines.local import LocalEngine
-from auricle.curation.folder import Choices, held
+from auricle.curation.folder import Choices, held, tidy
 from auricle.curation.items import Item
 from auricle.curation.metrics import METRICS, MetricsLog
 from auricle.curation.packing import packed
@@ -111,6 +111,7 @@ def run(
             summary = write_results(plan, folder, Schedule(desk, tasks, shards).run())
             if pipeline.write:
                 tasks.answers([tasks.task("write")])
+        tidy(folder)
         write_summary(summary, folder)
         log.append({"time": round(time.time(), 3), "event": "end"})
         watcher.finished(summary.to_dict())

@@ -159,7 +159,7 @@ class Bench:
         return {device: memory_of(device) for device in task.given["devices"]}
 
     def _check(self, task: Task) -> Batch | None:
-        """Try the examples of a stage's steps, then open them; gives its budget if asked to.
+        """Open a stage's steps and try their examples; gives its budget if asked to.
 
         For the stage that reads, it is the writers that are checked.
         """
@@ -167,12 +167,14 @@ class Bench:
         if stage.kind == "read":
             for writer in self.job.plan.pipeline.write:
                 writer.check(self.job.folder)
-        for each in stage.steps:
+        works = self._opened(stage) if stage.kind == "work" else []
+        for i, each in enumerate(stage.steps):
+            # What costs much to open is tried as it lies there: it makes no files.
+            work = works[i].work if _is_costly(each) else None
             with tempfile.TemporaryDirectory() as folder:
-                try_examples(each, self._place(each, Path(folder)))
+                try_examples(each, self._place(each, Path(folder)), work)
         if stage.kind != "work":
             return None
-        self._opened(stage)
         first = stage.steps[0]
         assert isinstance(first.step, Step)
         return first.step.budget(self._place(first)) if task.given["budget"] else None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from auricle.curation.items import Item, Quarantined
 from auricle.curation.step import Place
@@ -15,9 +16,12 @@ from auricle.errors import AudioError, ConfigError
 if TYPE_CHECKING:
     from auricle.audio import Samples
 
+T = TypeVar("T")
+
 AUTO = "auto"
 EMBEDDED = "embedded"  # as `auricle.load` takes it
 _BESIDE_GB = 0.5  # the libraries that run a model
+_held: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 _SAMPLED = 64  # places at which a file is read
 _BLOCK = 64 << 10
 
@@ -25,6 +29,18 @@ _BLOCK = 64 << 10
 def clips_of(items: Sequence[Item], place: Place, rate: int) -> list[Samples | Quarantined]:
     """The sound [S] of each item, or what becomes of an item without."""
     return [_clip(item, place, rate) for item in items]
+
+
+def shared(key: Hashable, load: Callable[[], T]) -> T:
+    """What `load` gives, or what it gave for this key before, as long as anybody holds it.
+
+    A worker measures a model, tries it and works with it: it should be there once.
+    """
+    held = _held.get(key)
+    if held is None:
+        held = _held[key] = load()
+    made: T = held
+    return made
 
 
 def device_of(wanted: str, place: Place) -> str:

@@ -18,6 +18,7 @@ from auricle.curation.steps.hearing import (
     clips_of,
     device_of,
     memory_gb,
+    shared,
     without_place,
 )
 from auricle.decoding.confidence import mean
@@ -182,14 +183,20 @@ class Transcribe(Step):
     def _loaded(self, place: Place) -> Recognizer:
         from auricle.recognizer import load
 
-        model = load(
-            self.model,
-            device=device_of(self.device, place),
-            precision=self.precision,
-            head=self.head,
-            revision=self.revision,
-        )
-        return model if self.adapter is None else model.with_adapter(self.adapter)
+        device = device_of(self.device, place)
+
+        def loaded() -> Recognizer:
+            model = load(
+                self.model,
+                device=device,
+                precision=self.precision,
+                head=self.head,
+                revision=self.revision,
+            )
+            return model if self.adapter is None else model.with_adapter(self.adapter)
+
+        key = (self.model, self.adapter, self.precision, self.head, self.revision, device)
+        return shared(key, loaded)
 
     def _work(self, model: Recognizer, place: Place, items: Sequence[Item]) -> Iterator[Outcome]:
         clips = clips_of(items, place, model.sample_rate)
