@@ -49,6 +49,19 @@ def same(items: Sequence[Item]) -> Iterable[Outcome]:
     return items
 
 
+@step()
+def numbered(items: Sequence[Item]) -> Iterator[Outcome]:
+    """Says no outputs, and takes a key away."""
+    for item in items:
+        yield {key: value for key, value in item.items() if key != "duration"} | {"mark": 1}
+
+
+@step()
+def numbered_otherwise(items: Sequence[Item]) -> Iterator[Outcome]:
+    for item in items:
+        yield {**item, "mark": 1 if item["number"] < 5 else True}
+
+
 @dataclass(frozen=True)
 class Odd(Step):
     """Every `n`th item is filtered, every `n`th of those before it quarantined."""
