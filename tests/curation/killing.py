@@ -190,9 +190,9 @@ def _one_job(
                 return
             workers = _workers(out)
             if workers and luck.random() < 0.5:
-                what = _kill_worker(luck.choice(workers), out, killed_alone)
-                verdict.kills[what] += bool(what)
-                say(f"{sum(verdict.kills.values())}: {what or 'spared a worker'}")
+                if what := _kill_worker(luck.choice(workers), out, killed_alone):
+                    verdict.kills[what] += 1
+                    say(f"{sum(verdict.kills.values())}: {what}")
                 continue
             driver.kill()
             driver.wait()
