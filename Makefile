@@ -10,7 +10,7 @@ demo:  ## transcribe the shipped speech with the embedded model
 	@$(BIN)/auricle transcribe examples/speech/shell.flac
 
 setup:
-	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline,vad,finetune,datasets,lhotse,curate --groups dev
+	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline,vad,finetune,datasets,lhotse,curate,ray --groups dev
 
 test: setup check  ## lint, types, then every test
 	$(BIN)/python -m pytest -n 2

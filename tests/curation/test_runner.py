@@ -23,7 +23,7 @@ from auricle.curation.results import Summary
 from auricle.curation.runner import crew_of
 from auricle.curation.step import Needs
 from auricle.curation.writers import Manifest
-from auricle.errors import ConfigError
+from auricle.errors import ConfigError, WorkerLost
 from tests.curation.fakes import (
     Added,
     Calls,
@@ -35,6 +35,8 @@ from tests.curation.fakes import (
     Rows,
     Trouble,
     doubled,
+    numbered,
+    numbered_otherwise,
     same,
 )
 from tests.curation.inline import DriverKilled, InlineEngine
@@ -51,7 +53,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> Engine:
         def made(name: str, job: Job, slots: Mapping[str, int]) -> InlineEngine:
             return InlineEngine(job, slots, **accidents)
 
-        monkeypatch.setattr(runner, "_engine", made)
+        monkeypatch.setattr(runner, "engine_of", made)
 
     monkeypatch.setattr(os, "fsync", lambda file: None)
     use()
@@ -132,7 +134,7 @@ def test_accidents_change_no_byte(
         def made(_: str, job: Job, slots: Mapping[str, int]) -> InlineEngine:
             return InlineEngine(job, slots, poison=(22, 61), hanging=(44,), **accidents)
 
-        monkeypatch.setattr(runner, "_engine", made)
+        monkeypatch.setattr(runner, "engine_of", made)
         run(full_pipeline(), folder / name)
         return folder / name
 
@@ -203,6 +205,34 @@ def test_branches_that_disagree_and_cuts_in_them_are_quarantined(
     (row,) = rows(tmp_path / "out" / "quarantined.jsonl")
     assert row["quarantined"]["reason"] == "cut in a branch" and row["number"] == 3
     assert row["quarantined"]["step"] == "1.a.1-parts"
+
+
+def test_values_that_branches_do_not_agree_on_quarantine_an_item(
+    tmp_path: Path, inline: Engine
+) -> None:
+    ways = {"a": [numbered], "b": [numbered_otherwise]}
+    summary = run(Pipeline("p", [Rows(10)], [Branches(ways)]), tmp_path / "out")
+    assert law(summary) and (summary.kept, summary.quarantined) == (5, 5)
+    quarantined = rows(tmp_path / "out" / "quarantined.jsonl")
+    assert [row["number"] for row in quarantined] == [5, 6, 7, 8, 9]
+    assert quarantined[0]["quarantined"] == {
+        "step": "1-branches",
+        "reason": "branches disagree",
+        "detail": "mark",
+    }
+    kept = rows(tmp_path / "out" / "manifest.jsonl")
+    assert all("duration" not in row and row["mark"] == 1 for row in kept)
+
+
+def test_workers_that_die_as_they_open_a_step_end_the_job(tmp_path: Path) -> None:
+    """No item is to blame for it. With real processes."""
+    marker = tmp_path / "marker"
+    marker.touch()
+    pipeline = Pipeline("p", [Rows(5)], [Opens(marker=str(marker))])
+    with pytest.raises(WorkerLost, match=r"6 workers in a row ended at check of opens-.*signal 9"):
+        run(pipeline, tmp_path / "out", workers=1)
+    marker.unlink()
+    assert run(pipeline, tmp_path / "out", workers=1).kept == 5
 
 
 def test_a_full_disk_stops_the_job_and_costs_no_item(tmp_path: Path, inline: Engine) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -18,8 +18,8 @@ from auricle.errors import ConfigError
 
 if TYPE_CHECKING:
     from auricle.cli.curating import Curating
+    from auricle.curation.engines import EngineName
     from auricle.curation.pipeline import Pipeline
-    from auricle.curation.runner import EngineName
 
 CURATED = Path("curated")
 _COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
@@ -100,7 +100,7 @@ def curate(
 
     loaded = load_pipeline(pipeline, changes or (), step_files=steps or ())
     crew: Crew = {
-        "engine": cast("EngineName", engine.value),
+        "engine": engine.value,
         "workers": workers,
         "devices": _devices(devices),
     }

@@ -20,10 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from auricle.curation.engines import Engine, Job
-from auricle.curation.engines.local import LocalEngine
+from auricle.curation.engines import Engine, EngineName, Job, engine_of
 from auricle.curation.folder import Choices, held, tidy
 from auricle.curation.items import Item
 from auricle.curation.metrics import METRICS, MetricsLog
@@ -40,7 +38,6 @@ from auricle.curation.store import Store
 from auricle.curation.worker import memory_of
 from auricle.errors import ConfigError
 
-EngineName = Literal["local"]
 Slots = Mapping[str, int]
 
 
@@ -71,7 +68,8 @@ def run(
     Args:
         pipeline: What to do.
         out: The folder for all results; one process at a time.
-        engine: Who does it: processes on this machine.
+        engine: Who does it: processes on this machine, or Ray's actors, by the extra `ray`; on a
+            cluster (RAY_ADDRESS) `out` must be on a disk that all its machines share.
         workers: Processes on the CPU; by default one for each core that is free of GPUs' workers.
         devices: "cpu", or GPUs such as "cuda:0", which get a process each.
         limit: Take no more rows than these; a later run without it goes on from there.
@@ -93,14 +91,14 @@ def run(
         shards = None
         if is_open(pipeline):
             rows_only = planned(replace(pipeline, steps=(), write=()))
-            with closing(_engine(engine, Job(rows_only, folder), {"cpu": 1})) as reading:
+            with closing(engine_of(engine, Job(rows_only, folder), {"cpu": 1})) as reading:
                 shards = _read(Tasks(_desk(rows_only, folder, reading, log, watcher)), limit)
             pipeline = _settled(pipeline, _rows(folder, shards), devices, watcher)
         plan = planned(pipeline)
         before = Choices.read(folder)
         crew = crew_of(plan, devices, workers, before.threads if before else None)
         choices = before or Choices(crew.threads)
-        with closing(_engine(engine, Job(plan, folder, crew.threads), crew.slots)) as working:
+        with closing(engine_of(engine, Job(plan, folder, crew.threads), crew.slots)) as working:
             desk = _desk(plan, folder, working, log, watcher)
             desk = _checked(replace(desk, devices=_placed(plan, Tasks(desk), crew)), choices)
             facts = {"engine": engine, "devices": list(crew.devices), "slots": dict(crew.slots)}
@@ -148,7 +146,7 @@ def check(
         job = Job(plan, folder, crew.threads)
         with (
             MetricsLog(folder / METRICS) as log,
-            closing(_engine(engine, job, crew.slots)) as working,
+            closing(engine_of(engine, job, crew.slots)) as working,
         ):
             desk = _desk(plan, folder, working, log, watcher)
             tasks = Tasks(desk)
@@ -267,9 +265,3 @@ def _rows(folder: Path, shards: Sequence[ShardRead]) -> Iterator[Item]:
 
 def _desk(plan: Plan, folder: Path, engine: Engine, log: MetricsLog, watcher: Watcher) -> Desk:
     return Desk(plan, folder, engine, log, watcher, [("cpu",)] * len(plan.stages))
-
-
-def _engine(name: EngineName, job: Job, slots: Slots) -> Engine:
-    if name == "local":
-        return LocalEngine(job, slots)
-    raise ConfigError(f"unknown engine {name!r}; use local")

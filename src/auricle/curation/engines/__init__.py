@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from auricle.curation.plan import Plan
 from auricle.errors import ConfigError, first_line
 
+EngineName = Literal["local", "ray"]
 TaskKind = Literal["look", "check", "read", "batch", "whole", "write"]
 
 
@@ -131,3 +132,22 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
+
+
+def engine_of(name: EngineName, job: Job, slots: Mapping[str, int]) -> Engine:
+    """The engine of that name; only it is imported.
+
+    Raises:
+        ConfigError: There is none, or the job cannot be sent to its workers.
+        MissingExtra: Its package is not installed.
+        WorkerLost: It cannot be started.
+    """
+    if name == "local":
+        from auricle.curation.engines.local import LocalEngine
+
+        return LocalEngine(job, slots)
+    if name == "ray":
+        from auricle.curation.engines.ray import RayEngine
+
+        return RayEngine(job, slots)
+    raise ConfigError(f"unknown engine {name!r}; use local or ray")

@@ -45,15 +45,15 @@ class LocalEngine:
     """A supervised pool of processes.
 
     Args:
-        job: What all workers know.
+        job: What all workers know, or what `packed_job` has made of it.
         slots: How many workers there may be on each device.
 
     Raises:
         ConfigError: The job cannot be sent to workers.
     """
 
-    def __init__(self, job: Job, slots: Mapping[str, int]) -> None:
-        self._job = packed_job(job)
+    def __init__(self, job: Job | bytes, slots: Mapping[str, int]) -> None:
+        self._job = job if isinstance(job, bytes) else packed_job(job)
         self._slots = dict(slots)
         self._waiting: deque[Task] = deque()
         self._events: deque[Event] = deque()
