@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from auricle.audio import read
+from auricle.curation import Pipeline
+from auricle.curation.engines import Done, Job, Task
 from auricle.curation.examples import try_examples
 from auricle.curation.items import Filtered, Item, Outcome, child
-from auricle.curation.plan import Labelled
+from auricle.curation.plan import Labelled, planned
+from auricle.curation.readers import Manifest
 from auricle.curation.step import Example, Place, Step, WholeExample, WholeStep, Work
+from auricle.curation.steps.convert import Convert
+from auricle.curation.steps.cut import Cut
+from auricle.curation.steps.segment import Segment
+from auricle.curation.worker import Bench
 from auricle.errors import ConfigError
 
 
@@ -83,3 +90,14 @@ def test_examples_that_do_not(tmp_path: Path, step: Any, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         try_examples(Labelled("1-x", step), Place(tmp_path))
     assert message in str(raised.value)
+
+
+def test_nothing_that_examples_make_stays_in_a_job(tmp_path: Path) -> None:
+    steps = [Convert(), Segment(vad="energy", write=True), Cut()]
+    plan = planned(Pipeline("sound", [Manifest("rows.jsonl")], steps))
+    bench = Bench(Job(plan, tmp_path), "cpu")
+    for number, stage in enumerate(plan.stages):
+        if stage.steps:
+            done = bench.do(Task(number, "check", number, {"budget": True}, ("cpu",)))
+            assert isinstance(done, Done), done
+    assert list(tmp_path.iterdir()) == []

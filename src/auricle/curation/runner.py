@@ -36,6 +36,7 @@ from auricle.curation.settling import is_open, settle
 from auricle.curation.step import Batch, Step
 from auricle.curation.store import Store
 from auricle.curation.worker import memory_of
+from auricle.curation.writing import WRITTEN
 from auricle.errors import ConfigError
 
 Slots = Mapping[str, int]
@@ -107,7 +108,7 @@ def run(
             shards = _read(tasks, limit) if shards is None else shards
             watcher.started(plan, len(shards))
             summary = write_results(plan, folder, Schedule(desk, tasks, shards).run())
-            if pipeline.write:
+            if pipeline.write or (folder / WRITTEN).exists():
                 tasks.answers([tasks.task("write")])
         tidy(folder)
         write_summary(summary, folder)

@@ -23,9 +23,10 @@ from auricle.curation.metrics import gpu_mb, rss_mb
 from auricle.curation.pipeline import load_steps
 from auricle.curation.plan import Labelled, Stage
 from auricle.curation.reading import read_shards, sample
-from auricle.curation.step import Batch, Place, Step
+from auricle.curation.step import Batch, Needs, Place, Step
 from auricle.curation.whole import WholeTask, do_whole
 from auricle.curation.working import Opened, StepError, Timing, opened, worked
+from auricle.curation.writing import check_writers, write_all
 from auricle.errors import AuricleError, ConfigError, MissingExtra, first_line
 
 Heard = Callable[[int], None]
@@ -165,12 +166,11 @@ class Bench:
         """
         stage = self.job.plan.stages[task.stage]
         if stage.kind == "read":
-            for writer in self.job.plan.pipeline.write:
-                writer.check(self.job.folder)
+            check_writers(self.job.plan.pipeline.write, self.job.folder)
         works = self._opened(stage) if stage.kind == "work" else []
         for i, each in enumerate(stage.steps):
-            # What costs much to open is tried as it lies there: it makes no files.
-            work = works[i].work if _is_costly(each) else None
+            # A model is tried as it lies there: it makes no files.
+            work = works[i].work if _has_model(each) else None
             with tempfile.TemporaryDirectory() as folder:
                 try_examples(each, self._place(each, Path(folder)), work)
         if stage.kind != "work":
@@ -191,13 +191,16 @@ class Bench:
         """Have each writer write all items that are kept."""
         from auricle.curation.results import KeptItems
 
-        items = KeptItems(self.job.folder)
-        for writer in self.job.plan.pipeline.write:
-            writer.write(items, self.job.folder)
+        write_all(self.job.plan.pipeline.write, KeptItems(self.job.folder), self.job.folder)
 
 
 def _is_costly(each: Labelled) -> bool:
     return isinstance(each.step, Step) and each.step.costly
+
+
+def _has_model(each: Labelled) -> bool:
+    needs = each.step.needs if isinstance(each.step, Step) else Needs()
+    return needs.accelerator or needs.memory_gb > 0
 
 
 def is_fatal(error: BaseException | None) -> bool:

@@ -17,7 +17,7 @@ from auricle.errors import ConfigError
 SPLIT = "{split}"
 
 _NAME = re.compile(r"\w+(\.\w+)*")
-_MARK = ".auricle"
+MARK = ".auricle"
 
 
 class Writer:
@@ -25,6 +25,8 @@ class Writer:
 
     Relative paths start from the job's folder, and so do those in items.
     """
+
+    path: str  # of a file or a folder; perhaps with `{split}` in it
 
     def options(self) -> dict[str, Any]:
         """What it writes, as JSON."""
@@ -38,6 +40,10 @@ class Writer:
             ConfigError: Something of somebody else's is where the result should go.
             MissingExtra: A package is not installed.
         """
+
+    def targets(self, items: Iterable[Item]) -> list[str]:
+        """The files or folders that `write` makes of these items."""
+        return [name for name, _ in by_split(items, self.path)]
 
     def write(self, items: Iterable[Item], folder: Path) -> None:
         """Write all items, whole or not at all: the same bytes for the same items.
@@ -99,7 +105,7 @@ def refuse_others(path: Path) -> None:
     Raises:
         ConfigError: It is.
     """
-    if path.is_dir() and ((path / _MARK).is_file() or not any(path.iterdir())):
+    if path.is_dir() and ((path / MARK).is_file() or not any(path.iterdir())):
         return
     if path.exists():
         raise ConfigError(f"{path} is there already: remove it, or write to another folder")
@@ -124,7 +130,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        (partial / _MARK).touch()
+        (partial / MARK).touch()
         for file in sorted(partial.rglob("*")):
             if file.is_file():
                 _flush(file)
