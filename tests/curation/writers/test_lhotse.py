@@ -45,6 +45,23 @@ def test_lhotse_reads_it(tmp_path: Path) -> None:
     assert starts == [0.0, 0.0, 0.0, 0.0, 1.25, 2.0]
 
 
+def test_ids_do_not_depend_on_where_a_job_lies(tmp_path: Path) -> None:
+    given, job = items(tmp_path)
+    Lhotse("cuts").write(given, job)
+    other = tmp_path / "elsewhere"
+    job.rename(other)
+    Lhotse("again").write(given, other)
+    ids = [
+        [
+            recording.id
+            for recording in lhotse.RecordingSet.from_file(folder / "recordings.jsonl.gz")
+        ]
+        for folder in (other / "cuts", other / "again")
+    ]
+    # The third is unpacked from a tar into the writer's folder, the fourth is the job's own.
+    assert ids[0][3] == ids[1][3] and ids[0][2] != ids[1][2] and len(set(ids[0])) == 5
+
+
 def test_training_reads_it(tmp_path: Path) -> None:
     given, job = items(tmp_path)
     Lhotse("{split}").write(given, job)

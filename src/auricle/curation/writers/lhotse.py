@@ -52,7 +52,7 @@ class Lhotse(Writer):
                 told = set[str]()
                 for item in some:
                     item, file = _outside_tars(item, folder, made)
-                    recording = _recording(item, file, made, target)
+                    recording = _recording(item, file, made, target, folder.absolute())
                     cut = _cut(item, recording)
                     cuts.write(_line(cut))
                     supervisions.write(_line(_from_start(cut)))
@@ -95,9 +95,11 @@ def _from_start(cut: dict[str, Any]) -> dict[str, Any]:
     return {**cut["supervisions"][0], "start": cut["start"]}
 
 
-def _recording(item: Item, file: Path, made: Path, target: Path) -> dict[str, Any]:
+def _recording(item: Item, file: Path, made: Path, target: Path, job: Path) -> dict[str, Any]:
     """What is said of an item's file, by the name that it will have in the end."""
-    path = str(target / file.relative_to(made) if file.is_relative_to(made) else file)
+    path = target / file.relative_to(made) if file.is_relative_to(made) else file
+    # Wherever the job lies, the ids are the same.
+    name = path.relative_to(job).as_posix() if path.is_relative_to(job) else str(path)
     try:
         with heard({"audio_filepath": str(file)}, Place(made)) as sound:
             info, seconds = sound.info, sound.info.duration
@@ -108,8 +110,8 @@ def _recording(item: Item, file: Path, made: Path, target: Path) -> dict[str, An
     count = round(seconds * info.sample_rate)
     channels = list(range(info.channels))
     return {
-        "id": digest(path),
-        "sources": [{"type": "file", "channels": channels, "source": path}],
+        "id": digest(name),
+        "sources": [{"type": "file", "channels": channels, "source": str(path)}],
         "sampling_rate": info.sample_rate,
         "num_samples": count,
         "duration": count / info.sample_rate,
