@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -101,6 +102,12 @@ def test_what_cannot_be_read_has_a_short_reason(
 ) -> None:
     name = sound_file(tmp_path / "a.wav", chirp(4.0, 16_000))
     assert reason_of({"audio_filepath": name, **changes}, place) == reason
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, place: Place) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    assert reason_of({"audio_filepath": str(tmp_path / "a.wav")}, place) == "not a file"
 
 
 def test_a_duration_that_was_rounded_up_is_no_cut(tmp_path: Path, place: Place) -> None:

@@ -165,13 +165,17 @@ def sound_file(item: Mapping[str, Any], place: Place) -> Iterator[Path | BinaryI
     """The file that holds an item's sound, or the part of a tar, whatever the stretch is.
 
     Raises:
-        AudioError: There is no tar, or it is cut short; whether there is a file is not looked at.
+        AudioError: There is no tar, or it is cut short, or the file is a pipe; whether there is a
+            file is not looked at.
     """
     name = item.get("audio_filepath")
     if not isinstance(name, str) or not name:
         raise AudioError(f"audio_filepath is {name!r}, which names no file", "no such file")
     if "tar" not in item:
-        yield place.folder / name
+        path = place.folder / name
+        if path.is_fifo():  # it may never end, and cannot be read twice
+            raise AudioError(f"{path}: is a pipe, not a file; give an audio file", "not a file")
+        yield path
         return
     shard = place.folder / str(item["tar"])
     try:
