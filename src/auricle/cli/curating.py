@@ -109,7 +109,7 @@ class Curating:
 
         steps = Table.grid(padding=(0, 2))
         for label, work in list(self._steps.items())[-_STEPS:]:
-            cells = (label, f"{work.items:,} items", span(work.audio), work.speed)
+            cells = (label, _count(work.items, "item"), span(work.audio), work.speed)
             steps.add_row(*(Text(cell) for cell in cells))
         head = Table.grid(padding=(0, 2))
         head.add_row(
@@ -122,7 +122,7 @@ class Curating:
         """The state of the whole."""
         yield f"{100 * self.share:.0f} %"
         most = max(self._steps.values(), key=lambda work: work.items, default=_Work())
-        yield f"{most.items:,} items"
+        yield _count(most.items, "item")
         yield f"{span(max((w.audio for w in self._steps.values()), default=0.0))} of audio"
         if not live:
             yield from (f"{name} {w.speed}" for name, w in self._steps.items() if w.speed)

@@ -68,6 +68,12 @@ class Pipeline:
     timeout: float = 600.0
     step_files: Sequence[Path] = ()
 
+    def __post_init__(self) -> None:
+        if not self.name.strip(". ") or any(c in self.name for c in "/\\\0"):
+            raise ConfigError(f"name is {self.name!r}; it names a folder, so leave slashes out")
+        if not self.timeout > 0:
+            raise ConfigError(f"timeout must be more than 0 seconds, got {self.timeout}")
+
 
 @dataclass(frozen=True)
 class _Document:
