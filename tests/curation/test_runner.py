@@ -349,6 +349,9 @@ def test_who_works() -> None:
     crew = crew_of(plan, ("cuda:0", "cuda:1"), 3, None)
     assert crew.slots == {"cpu": 3, "cuda:0": 1, "cuda:1": 1} and crew.threads >= 1
     assert crew_of(plan, ("cpu",), 2, 5).threads == 5
+    usual = crew_of(plan, ("cpu",), None, None)
+    assert usual.threads == 1 and usual.slots["cpu"] >= 1
+    assert all(crew_of(plan, ("cpu",), count, None).threads == 1 for count in (1, 2, 300))
     with pytest.raises(ConfigError, match="unknown device 'gpu'"):
         crew_of(plan, ("gpu",), None, None)
     with pytest.raises(ConfigError, match="workers must be 1 or more"):

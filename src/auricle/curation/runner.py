@@ -185,7 +185,7 @@ def crew_of(plan: Plan, devices: Sequence[str], workers: int | None, threads: in
         raise ConfigError(f"workers must be 1 or more, got {workers}")
     gpus = tuple(device for device in devices if device != "cpu")
     cores = _cores()
-    count = workers or max(1, cores - len(gpus))
+    usual = max(1, cores - len(gpus))
     needs = {
         stage.name: stage.needs.memory_gb
         for stage in plan.stages
@@ -193,11 +193,15 @@ def crew_of(plan: Plan, devices: Sequence[str], workers: int | None, threads: in
     }
     if needs:
         memory = memory_of("cpu")
-        while count > 1 and workers is None and sum(needs.values()) * count > 0.9 * memory:
-            count -= 1
-        packed(needs, {f"cpu ({count} workers share {memory:.0f} GB)": memory / count})
-    each = threads or max(1, cores // (count + len(gpus)))
-    return Crew(devices, {"cpu": count, **dict.fromkeys(gpus, 1)}, each)
+        while usual > 1 and sum(needs.values()) * usual > 0.9 * memory:
+            usual -= 1
+        count = workers or usual
+        share = "1 worker has" if count == 1 else f"{count} workers share"
+        packed(needs, {f"cpu ({share} {memory:.0f} GB)": memory / count})
+    # A model's last digits may depend on its threads, so how many workers are wanted decides
+    # nothing about them: the same rows come out.
+    each = threads or max(1, cores // (usual + len(gpus)))
+    return Crew(devices, {"cpu": workers or usual, **dict.fromkeys(gpus, 1)}, each)
 
 
 def _cores() -> int:
