@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from auricle.curation import Pipeline, engines
-from auricle.curation.engines import TIMEOUT, Died, Done, Failed, Job
+from auricle.curation.engines import TIMEOUT, Died, Done, Failed, Job, Task
 from auricle.curation.engines.sweep import descendants
 from auricle.curation.plan import Plan, planned
 from auricle.errors import ConfigError, MissingExtra
@@ -141,6 +141,38 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(
         engines.engine_of("ray", Job(plan, tmp_path), {"cpu": 4})
     with pytest.raises(ConfigError, match="1 of them with a GPU, do not fit"):
         engines.engine_of("ray", Job(plan, tmp_path), {"cpu": 1, "cuda:0": 1})
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"no Ray cluster can be used at RAY_ADDRESS=127.0.0.1:9"):
+        engines.engine_of("ray", Job(plan, tmp_path), {"cpu": 1})
+
+
+@needs_ray
+def test_a_gpu_of_the_cluster_is_called_what_the_driver_calls_it(plan: Plan) -> None:
+    """Where an actor is, the one GPU that it may use is `cuda:0`, whichever slot it fills."""
+    from auricle.curation.engines.ray import Seat
+
+    class Echo:
+        def submit(self, task: Task) -> None:
+            self.task = task
+
+        def event(self, timeout: float) -> Done:
+            asked = self.task.given["devices"] if self.task.kind == "look" else ()
+            return Done(self.task, dict.fromkeys(asked, 80.0))
+
+    seat, echo = object.__new__(Seat), Echo()
+    vars(seat).update(_wrong="", _slot="cuda:1", _device="cuda:0", _engine=echo)
+    look = Task(1, "look", 0, {"devices": ["cuda:1"]}, ("cuda:1",))
+    done = seat.do(look)
+    assert isinstance(done, Done) and done.value == {"cuda:1": 80.0}
+    assert echo.task.devices == ("cuda:0",) and echo.task.given == {"devices": ["cuda:0"]}
+    seat.do(Task(2, "batch", 1, ("{}",), ("cuda:0", "cuda:1")))
+    assert echo.task.devices == ("cuda:0",) and echo.task.given == ("{}",)
 
 
 @needs_ray

@@ -43,6 +43,7 @@ except ImportError:
 _ADDRESS = "RAY_ADDRESS"
 _TIDYING_SECONDS = 5.0
 _SHARING_SECONDS = 3.0  # for a new file to be seen by other machines
+_ANSWER_SECONDS = 10.0
 _STORE_BYTES = 80 * 2**20  # about the least that Ray takes; tasks are lines of text
 _PR_SET_PDEATHSIG = 1
 
@@ -56,8 +57,8 @@ class Home:
         path: Where the driver looks for modules.
         cwd: Its working folder.
         version: Of Auricle.
-        marker: A file in the output, if the actor may be on another machine.
-        gpus: The driver's CUDA_VISIBLE_DEVICES, if the actor has the same GPUs.
+        marker: A file in the output; None if this machine is all there is.
+        gpus: Its CUDA_VISIBLE_DEVICES.
     """
 
     main: Mapping[str, str]
@@ -147,20 +148,23 @@ class RayEngine:
         self._started = 0
         self._own: _OwnRay | None = None
         self._connected = False
-        marker: Path | None = None
+        self._marker: Path | None = None
         if not ray.is_initialized() and not os.environ.get(_ADDRESS):
             self._own = _OwnRay(self.workers)
         else:
             self._connected = _connect()
-            _refuse_too_small(self._slots)
-            marker = _marked(job.folder)
-        self._marker = marker
+            try:
+                _refuse_too_small(self._slots)
+                self._marker = _marked(job.folder)
+            except BaseException:
+                self.close()
+                raise
         self._home = Home(
             _main_module(),
             tuple(sys.path),
             str(Path.cwd()),
             auricle.__version__,
-            None if marker is None else str(marker),
+            str(self._marker) if self._marker else None,
             os.environ.get("CUDA_VISIBLE_DEVICES"),
         )
 
@@ -229,8 +233,7 @@ class RayEngine:
         self._started += 1
         away = self._own is None and slot != "cpu"
         seat = ray.remote(num_cpus=1, num_gpus=int(away), max_restarts=0, max_task_retries=0)(Seat)
-        home = replace(self._home, gpus=None) if self._own is None else self._home
-        actor = seat.remote(self._job, slot, "cuda:0" if away else slot, home)
+        actor = seat.remote(self._job, slot, "cuda:0" if away else slot, self._home)
         worker = _Worker(f"worker-{self._started}", slot, actor)
         self._workers.append(worker)
         return worker
@@ -330,7 +333,10 @@ def _connect() -> bool:
     if ray.is_initialized():
         return False
     address = os.environ[_ADDRESS]
+    host, _, port = address.rpartition("//")[2].rpartition(":")
     try:
+        if port.isdecimal():  # Ray itself tries for a quarter of an hour
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
         ray.init(
             address=address,
             log_to_driver=False,
@@ -387,8 +393,8 @@ def _settle(home: Home) -> None:
     elif "init_main_from_path" in home.main:
         main.__file__ = home.main["init_main_from_path"]
     sys.modules["__main__"] = main
-    if home.marker is None:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # which Ray has set
+    if home.marker is None:  # elsewhere Ray's choice of a GPU holds
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         if home.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = home.gpus
 
