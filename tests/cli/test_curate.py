@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields
@@ -16,7 +17,7 @@ import pytest
 
 from auricle.cli import curate
 from auricle.curation import runner
-from auricle.curation.pipeline import Pipeline, load_pipeline, pipeline_names
+from auricle.curation.pipeline import Pipeline, load_pipeline, load_steps, pipeline_names
 from auricle.curation.plan import planned
 from auricle.curation.table import COMPOSITES, READERS, STEPS, WRITERS, found
 from tests.cli.conftest import Run, start
@@ -78,7 +79,7 @@ def test_a_dry_run_writes_nothing(run: Run, data: Path) -> None:
 
 def test_steps_of_ones_own_come_from_files(run: Run, data: Path) -> None:
     """That of the docs page."""
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (data / "own.py").write_text(example)
     (data / "own.yaml").write_text(
         "read: {manifest: {path: rows.jsonl}}\nsteps: [word_count, {filter: {words_in_text: 2}}]\n"
@@ -268,3 +269,15 @@ def test_pipelines_on_the_page_can_be_read(tmp_path: Path) -> None:
     for example in examples:
         (tmp_path / "example.yaml").write_text(example)
         assert planned(load_pipeline(tmp_path / "example.yaml")).stages
+
+
+def test_python_on_the_page_is_imported_and_planned(tmp_path: Path) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    own, whole = [tmp_path / "own.py", tmp_path / "whole.py"]
+    for path, example in zip((own, whole), examples, strict=True):
+        path.write_text(example)
+    assert set(load_steps(own)) == {"word_count"}
+    assert set(load_steps(whole)) == {"letters"}
+    (module,) = (m for m in sys.modules.values() if getattr(m, "__file__", None) == str(whole))
+    labels = [each.label for stage in planned(module.pipeline).stages for each in stage.steps]
+    assert labels[1:3] == ["2-letters", "3-filter"] and labels[-1] == "5-vote"

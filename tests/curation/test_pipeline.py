@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auricle.curation import Branches, Pipeline, When, load_pipeline, load_steps
 from auricle.curation.plan import planned
 from auricle.curation.readers import Manifest
+from auricle.curation.step import step
 from auricle.errors import ConfigError
-from tests.curation.fakes import Added, Firsts, Odd, doubled, same
+from tests.curation.fakes import Added, Firsts, Odd, Rows, doubled, same
 
 YAML = """
 name: clean
@@ -147,3 +149,10 @@ def test_branches_that_give_the_same_key_are_refused() -> None:
 def test_a_condition_that_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="1-doubled, when"):
         planned(Pipeline("p", [Manifest("x")], [When(doubled, {"x": {"lte": 1}})]))
+
+
+def test_a_step_without_a_source_is_refused() -> None:
+    space: dict[str, Any] = {}
+    exec("def typed(items):\n    yield from items", space)
+    with pytest.raises(ConfigError, match="1-typed: its source cannot be read"):
+        planned(Pipeline("p", [Rows(1)], [step()(space["typed"])]))

@@ -236,6 +236,10 @@ def _checked(each: Labelled) -> list[Any]:
     try:
         identity = each.identity
         digest(identity)
+    except OSError:
+        raise ConfigError(
+            f"{each.label}: its source cannot be read: write the step into a file"
+        ) from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{each.label}: its options cannot be written as JSON: {error}") from None
     return identity
