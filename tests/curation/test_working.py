@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -82,6 +83,12 @@ def test_a_step_that_breaks_its_word_raises(gives: Any) -> None:
     with pytest.raises(StepError) as raised:
         worked([Opened("1-a", lambda some: some), Opened("2-b", gives)], items(1))
     assert raised.value.step == 1
+
+
+def test_a_step_that_exits_is_one_that_raises() -> None:
+    with pytest.raises(StepError) as raised:
+        worked([Opened("1-a", lambda some: sys.exit(3))], items(1))
+    assert raised.value.step == 0 and isinstance(raised.value.__cause__, SystemExit)
 
 
 def test_the_number_of_the_step_is_told_and_time_is_taken() -> None:

@@ -110,7 +110,7 @@ def worked(
         at(number)
         try:
             _through(number, step, going, counts[number], timing or Timing())
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a library's sys.exit is about its items too
             raise StepError(number) from error
     kept: list[list[str]] = [[] for _ in items]
     try:
