@@ -36,6 +36,7 @@ from tests.curation.fakes import Added, Firsts, Odd, Parts, Rows, Trouble, doubl
 POISON, HANGS, RAISES = 31, 52, 94
 HOLDING = "holding"  # beside the output: of each worker, what it was at last
 MANY = "many"
+UNKNOWN = "unknown"
 NOT_COMPARED = {"stages", "lock", "metrics.jsonl", "ledger.jsonl", "curation.json"}
 
 
@@ -68,10 +69,13 @@ class Noted(Step):
             note.parent.mkdir(exist_ok=True)
             write_atomic(note, str(items[0]["number"]) if len(items) == 1 else MANY)
             time.sleep(0.01)
-            for outcome in work(items):
-                if isinstance(outcome, dict) and "part" in outcome:
-                    _keep_file(place.folder, outcome)
-                yield outcome
+            try:
+                for outcome in work(items):
+                    if isinstance(outcome, dict) and "part" in outcome:
+                        _keep_file(place.folder, outcome)
+                    yield outcome
+            finally:
+                write_atomic(note, UNKNOWN)
 
         return noted
 
@@ -225,11 +229,14 @@ def _workers(out: Path) -> list[int]:
 
 
 def _kill_worker(pid: int, out: Path, killed_alone: set[str]) -> str:
-    """Kill a worker; if it holds one item, only if that was not done to the item before."""
+    """Kill a worker; if it holds one item, only if that was not done to the item before.
+
+    Between two batches nobody knows: it may have one item in hand that it has not noted yet.
+    """
     try:
         os.kill(pid, signal.SIGSTOP)
         holds = (out.parent / HOLDING / str(pid)).read_text()
-        if holds in killed_alone:
+        if holds == UNKNOWN or holds in killed_alone:
             os.kill(pid, signal.SIGCONT)
             return ""
         os.kill(pid, signal.SIGKILL)
