@@ -11,9 +11,9 @@ import pytest
 from auricle import audio
 from auricle.curation.choosing import Facts
 from auricle.curation.items import Filtered, Item, Quarantined
-from auricle.curation.memory import LADDER
 from auricle.curation.step import Batch, Place
 from auricle.curation.steps.align import NO_TEXT, TOO_LONG, TOO_MUCH, UNKNOWN, Align
+from auricle.curation.steps.memory import LADDER
 from auricle.curation.steps.transcribe import Transcribe
 from auricle.curation.steps.trim import Trim
 from auricle.errors import ConfigError

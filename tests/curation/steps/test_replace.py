@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from auricle.curation.packs import PACKS
+from auricle.curation.steps.packs import PACKS
 from auricle.curation.steps.replace import Replace
 from auricle.errors import ConfigError
 from tests.curation.steps.examples import examples_hold, kept

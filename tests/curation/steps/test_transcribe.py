@@ -13,11 +13,11 @@ from tiny_whisper import write_tiny_whisper
 import auricle
 from auricle import audio
 from auricle.checkpoints import embedded
-from auricle.curation import memory
 from auricle.curation.choosing import Facts, Wanted
 from auricle.curation.items import Item, Quarantined
-from auricle.curation.memory import LADDER, MOST, UNMEASURED
 from auricle.curation.step import Batch, Place
+from auricle.curation.steps import memory
+from auricle.curation.steps.memory import LADDER, MOST, UNMEASURED
 from auricle.curation.steps.transcribe import Transcribe, confidence_of
 from auricle.curation.steps.wer import Wer
 from auricle.errors import CheckpointError, ConfigError, ModelNotFound

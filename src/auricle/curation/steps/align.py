@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from auricle.curation.choosing import Facts, Wanted, choose_model
 from auricle.curation.items import Filtered, Item, Outcome, Quarantined
-from auricle.curation.memory import UNMEASURED, measured_seconds
 from auricle.curation.step import Batch, Example, Needs, Place, Step, Work
 from auricle.curation.steps.hearing import (
     AUTO,
@@ -21,6 +20,7 @@ from auricle.curation.steps.hearing import (
     memory_gb,
     without_place,
 )
+from auricle.curation.steps.memory import UNMEASURED, measured_seconds
 
 if TYPE_CHECKING:
     from auricle.audio import Samples

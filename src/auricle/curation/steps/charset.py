@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from auricle.curation.items import Filtered, Item, Outcome
-from auricle.curation.languages import SCRIPTS, language_of
 from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.steps.languages import SCRIPTS, language_of
 from auricle.curation.steps.texts import on_texts
 from auricle.errors import ConfigError
 from auricle.text import script

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from auricle.curation.items import Filtered, Item, Outcome
-from auricle.curation.languages import language_of, least_seconds, longest_word
-from auricle.curation.phrases import is_closing, is_common, is_credit, sentences, spoken
-from auricle.curation.repeats import goes_round, is_one_again_and_again
 from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.steps.languages import language_of, least_seconds, longest_word
+from auricle.curation.steps.phrases import is_closing, is_common, is_credit, sentences, spoken
+from auricle.curation.steps.repeats import goes_round, is_one_again_and_again
 from auricle.curation.steps.texts import on_texts, seconds_of, share_of
 from auricle.errors import ConfigError
 from auricle.metrics import plain

@@ -10,9 +10,9 @@ import numpy as np
 
 from auricle.audio import Samples
 from auricle.curation.items import Item, Outcome
-from auricle.curation.measuring import Measures
 from auricle.curation.sound import heard, refused
 from auricle.curation.step import Example, Place, Step, Work
+from auricle.curation.steps.measuring import Measures
 from auricle.errors import AudioError
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auricle.curation.items import Filtered, Item, Outcome, Quarantined
-from auricle.curation.languages import is_mostly_unspaced
 from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.steps.languages import is_mostly_unspaced
 from auricle.curation.steps.texts import on_texts, seconds_of
 from auricle.errors import ConfigError
 from auricle.metrics import plain

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from auricle.curation.items import Item
-from auricle.curation.languages import language_of
-from auricle.curation.packs import PACKS, Rule
 from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.steps.languages import language_of
+from auricle.curation.steps.packs import PACKS, Rule
 from auricle.curation.steps.texts import on_texts
 from auricle.errors import ConfigError
 

@@ -9,7 +9,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from auricle.audio import AudioFormat, Samples
-from auricle.curation.activity import (
+from auricle.curation.items import ID, Filtered, Item, Outcome, child
+from auricle.curation.sound import heard, keep_sound, refused, stretch, with_file
+from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.steps.activity import (
     RATE,
     Activity,
     Energy,
@@ -20,9 +23,6 @@ from auricle.curation.activity import (
     powers_of,
     segments,
 )
-from auricle.curation.items import ID, Filtered, Item, Outcome, child
-from auricle.curation.sound import heard, keep_sound, refused, stretch, with_file
-from auricle.curation.step import Batch, Example, Place, Step, Work
 from auricle.curation.steps.convert import CODECS, check_format
 from auricle.errors import AudioError, ConfigError
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from auricle.curation.choosing import Facts, Wanted, choose_model
 from auricle.curation.items import Item, Outcome, Quarantined
-from auricle.curation.memory import MOST, UNMEASURED, measured_seconds
 from auricle.curation.step import Batch, Example, Needs, Place, Step, Work
 from auricle.curation.steps.hearing import (
     AUTO,
@@ -21,6 +20,7 @@ from auricle.curation.steps.hearing import (
     shared,
     without_place,
 )
+from auricle.curation.steps.memory import MOST, UNMEASURED, measured_seconds
 from auricle.decoding.confidence import mean
 from auricle.errors import ConfigError
 

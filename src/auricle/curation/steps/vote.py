@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from auricle.curation.items import Filtered, Item, Outcome
-from auricle.curation.rover import Heard, network, vote
 from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.steps.rover import Heard, network, vote
 from auricle.curation.steps.transcribe import keys_of
 from auricle.curation.steps.wer import spaced, words_of
 from auricle.errors import ConfigError

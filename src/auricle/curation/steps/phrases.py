@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from auricle.curation.languages import is_mostly_unspaced
+from auricle.curation.steps.languages import is_mostly_unspaced
 from auricle.metrics import plain
 
 # Sentences that hardly anyone says but into a camera; as a whole text, a sign by themselves.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from auricle import audio
-from auricle.curation.measuring import Measures
+from auricle.curation.steps.measuring import Measures
 from tests.audio.media import chirp
 
 RATE = 16_000

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from auricle import audio
-from auricle.curation.activity import (
+from auricle.curation.steps.activity import (
     FRAME,
     RATE,
     Activity,

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from auricle.curation.rover import NOTHING, Heard, Slot, network, vote
+from auricle.curation.steps.rover import NOTHING, Heard, Slot, network, vote
 
 
 def _text(words: str, confidence: float = 1.0) -> list[Heard]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from auricle.curation.languages import is_mostly_unspaced
+from auricle.curation.steps.languages import is_mostly_unspaced
 from auricle.metrics import plain
 
 _LONGEST_BLOCK = 60  # units; a recogniser's window holds hardly more twice

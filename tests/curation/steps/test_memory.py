@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from auricle.audio import Samples
-from auricle.curation import memory
-from auricle.curation.memory import CLIP_SECONDS, LADDER, extrapolated, measured_seconds
+from auricle.curation.steps import memory
+from auricle.curation.steps.memory import CLIP_SECONDS, LADDER, extrapolated, measured_seconds
 from auricle.errors import ConfigError
 
 GB = 10**9
