@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -232,11 +232,3 @@ def _die_with(driver: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def slots_of(devices: Sequence[str], workers: int) -> dict[str, int]:
-    """How many workers each device has: one on a GPU, and `workers` on the CPU.
-
-    There are always some on the CPU, for the steps that need no GPU.
-    """
-    return {"cpu": workers, **{device: 1 for device in devices if device != "cpu"}}
