@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 from auricle.curation.items import Filtered, Item, Outcome, Quarantined, child, digest
 from auricle.curation.readers import BadRow, Reader
+from auricle.curation.readers.reader import ReadExample
 from auricle.curation.step import Batch, Example, Place, Step, WholeStep, Work, step
+from auricle.curation.writers import Manifest
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,27 @@ class Rows(Reader):
                     "number": number,
                     "duration": 1 + number % 7,
                 }
+
+
+@dataclass(frozen=True)
+class Forgetful(Rows):
+    """Loses the last row."""
+
+    def items(self, folder: Path) -> Iterator[Item | BadRow]:
+        return islice(super().items(folder), self.count - 1)
+
+    def example(self, folder: Path) -> ReadExample:
+        return ReadExample(Forgetful(2), [{"number": 0}, {"number": 1}])
+
+
+@dataclass(frozen=True)
+class Deaf(Manifest):
+    """Cannot write."""
+
+    path: str = "all.jsonl"
+
+    def write(self, items: Iterable[Item], folder: Path) -> None:
+        raise OSError("not today")
 
 
 @step(inputs=["number"], outputs=["double"], batch=8)

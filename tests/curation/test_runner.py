@@ -27,7 +27,9 @@ from auricle.errors import ConfigError, WorkerLost
 from tests.curation.fakes import (
     Added,
     Calls,
+    Deaf,
     Firsts,
+    Forgetful,
     Full,
     Odd,
     Opens,
@@ -279,6 +281,22 @@ def test_what_cannot_work_is_refused_before_the_first_item(
         with pytest.raises(ConfigError, match=message):
             attempt()
     assert not calls.exists()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        (Pipeline("p", [Forgetful(5)], [doubled]), "read forgetful: its example gives 1 outcomes"),
+        (Pipeline("p", [Rows(5)], [doubled], [Deaf()]), "write deaf: its example raises OSError"),
+    ],
+)
+def test_ends_that_cannot_work_are_refused_before_the_first_item(
+    tmp_path: Path, inline: Engine, pipeline: Pipeline, message: str
+) -> None:
+    for attempt in (lambda: run(pipeline, tmp_path / "out"), lambda: check(pipeline)):
+        with pytest.raises(ConfigError, match=message):
+            attempt()
+    assert not (tmp_path / "out" / "stages").exists()
 
 
 def test_a_check_writes_nothing(tmp_path: Path, inline: Engine) -> None:

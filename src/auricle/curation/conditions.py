@@ -97,7 +97,7 @@ def _group(key: str, wanted: Any, where: str) -> Check:
     if not isinstance(wanted, Sequence) or isinstance(wanted, str) or not wanted:
         raise ConfigError(f"{where}: {key} takes a list of conditions, not {_shown(wanted)}")
     parts = [compiled(part, where=f"{where}: {key}[{i}]") for i, part in enumerate(wanted)]
-    names = [_plainly(part) for part in wanted]
+    names = [plainly(part) for part in wanted]
 
     def any_of(item: Item) -> Unmet | None:
         unmet = []
@@ -296,7 +296,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _plainly(conditions: Conditions) -> str:
+def plainly(conditions: Conditions) -> str:
     """Conditions as a reason, for those that should not have held."""
     parts = []
     for key, wanted in conditions.items():

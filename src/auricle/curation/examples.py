@@ -1,17 +1,22 @@
-"""Examples of steps, tried before a job starts: does a step still do what it says it does?"""
+"""Examples, tried before a job starts: do steps, readers and writers still do what they say?"""
 
 from __future__ import annotations
 
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auricle.curation.items import ID, Filtered, Item, Outcome, canonical
-from auricle.curation.plan import Labelled
+from auricle.curation.plan import Labelled, called
 from auricle.curation.step import Example, Place, Step, WholeStep, Work
 from auricle.curation.working import assigned, missing_key
 from auricle.errors import ConfigError, MissingExtra, first_line
+
+if TYPE_CHECKING:
+    from auricle.curation.readers import BadRow, Reader
+    from auricle.curation.writers import Writer
 
 
 def try_examples(each: Labelled, place: Place, work: Work | None = None) -> None:
@@ -29,11 +34,9 @@ def try_examples(each: Labelled, place: Place, work: Work | None = None) -> None
     if isinstance(step, WholeStep):
         for number, whole in enumerate(step.examples, 1):
             items = [{**item, ID: str(i)} for i, item in enumerate(whole.items)]
-            try:
+            with _tried(f"{each.label}: example {number}") as where:
                 outcomes = list(step.decide(items))
-            except Exception as error:
-                raise ConfigError(_raised(each, number, error)) from error
-            _compare(each, number, whole.gives, outcomes)
+            _compare(where, whole.gives, outcomes)
         return
     if not step.examples:
         return
@@ -41,11 +44,58 @@ def try_examples(each: Labelled, place: Place, work: Work | None = None) -> None
     for number, example in enumerate(step.examples, 1):
         item = _item(example, number, place.folder)
         missing = missing_key(step.inputs, item)
-        try:
+        with _tried(f"{each.label}: example {number}") as where:
             outcomes = [missing] if missing else assigned([item], work([item]))[0]
-        except Exception as error:
-            raise ConfigError(_raised(each, number, error)) from error
-        _compare(each, number, example.gives, outcomes)
+        _compare(where, example.gives, outcomes)
+
+
+def try_reader(reader: Reader, folder: Path) -> None:
+    """Try a reader's example, in a folder that is thrown away.
+
+    Raises:
+        ConfigError: It gives something else than it says, or raises.
+        MissingExtra: A package is not installed.
+    """
+    with _tried(f"read {called(reader)}: its example") as where:
+        example = reader.example(folder)
+        found = [] if example is None else list(example.reader.items(folder))
+    if example is not None:
+        _compare(where, example.gives, found)
+
+
+def try_writer(writer: Writer, folder: Path) -> None:
+    """Try a writer's example, in a folder that is thrown away: what it writes is read back.
+
+    Raises:
+        ConfigError: Something else is there than was given, or it raises.
+        MissingExtra: A package is not installed.
+    """
+    with _tried(f"write {called(writer)}: its example") as where:
+        example = writer.example(folder)
+        if example is None:
+            return
+        example.writer.write(example.items, folder)
+        found = list(example.found())
+    _compare(where, example.gives, found)
+    if example.sound:
+        given = {item[ID]: item for item in example.items}
+        with _tried(where):
+            changed = [
+                item[ID]
+                for item in found
+                if isinstance(item, dict) and not _sound_alike(item, given[item[ID]], folder)
+            ]
+        if changed:
+            raise ConfigError(f"{where} gives other sound than it was given, for {changed[0]}")
+
+
+def _sound_alike(one: Item, other: Item, folder: Path) -> bool:
+    import numpy as np
+
+    from auricle.curation.sound import read_sound
+
+    a, b = (read_sound(item, Place(folder)) for item in (one, other))
+    return a.shape == b.shape and np.allclose(a, b, atol=1e-4)
 
 
 def _item(example: Example, number: int, folder: Path) -> Item:
@@ -70,22 +120,18 @@ def write_wav(path: Path, samples: Any, sample_rate: int) -> None:
 
 
 def _compare(
-    each: Labelled,
-    number: int,
+    where: str,
     wanted: Sequence[Mapping[str, Any] | str],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Outcome | BadRow],
 ) -> None:
     if len(wanted) != len(outcomes):
-        raise ConfigError(
-            f"{each.label}: example {number} gives {len(outcomes)} outcomes, not {len(wanted)}"
-        )
+        raise ConfigError(f"{where} gives {len(outcomes)} outcomes, not {len(wanted)}")
     for want, outcome in zip(wanted, outcomes, strict=True):
         got = outcome if isinstance(outcome, dict) else outcome.reason
         if not _fits(want, got):
             detail = "" if isinstance(outcome, (dict, Filtered)) else f" ({outcome.detail})"
             raise ConfigError(
-                f"{each.label}: example {number} gives {_shown(got, want)}{detail}, "
-                f"not {_shown(want, want)}"
+                f"{where} gives {_shown(got, want)}{detail}, not {_shown(want, want)}"
             )
 
 
@@ -110,8 +156,15 @@ def _shown(value: Mapping[str, Any] | str, like: Mapping[str, Any] | str) -> str
     return canonical({k: "..." if v is ... else v for k, v in said.items()})
 
 
-def _raised(each: Labelled, number: int, error: Exception) -> str:
-    return f"{each.label}: example {number} raises {type(error).__name__}: {first_line(error)}"
+@contextmanager
+def _tried(where: str) -> Iterator[str]:
+    """Tell of whatever is raised in the block as an example's fault."""
+    try:
+        yield where
+    except MissingExtra:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{where} raises {type(error).__name__}: {first_line(error)}") from error
 
 
 def open_step(each: Labelled, place: Place) -> Work:

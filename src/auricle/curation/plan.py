@@ -101,7 +101,7 @@ class Plan:
         """The plan in words, a line for each reader, stage, step and writer."""
         yield f"pipeline {self.name}: shards of up to {self.pipeline.shard.items} items"
         for reader in self.pipeline.read:
-            yield f"read {_called(reader)} {_options(reader.options())}"
+            yield f"read {called(reader)} {_options(reader.options())}"
         for stage in self.stages[1:]:
             yield f"stage {stage.name}"
             if stage.kind == "merge":
@@ -110,7 +110,7 @@ class Plan:
                 when = f" when {each.when}" if each.when is not None else ""
                 yield f"  {each.label} {_options(each.step.options())}{when}"
         for writer in self.pipeline.write:
-            yield f"write {_called(writer)} {_options(writer.options())}"
+            yield f"write {called(writer)} {_options(writer.options())}"
 
     def to_dict(self) -> dict[str, Any]:
         """The same for `curation.json`."""
@@ -118,7 +118,7 @@ class Plan:
         steps = [each for stage in self.stages for each in stage.steps]
         return {
             "name": pipeline.name,
-            "read": [{_called(r): r.options()} for r in pipeline.read],
+            "read": [{called(r): r.options()} for r in pipeline.read],
             "shard": {"items": pipeline.shard.items},
             "timeout": pipeline.timeout,
             "steps": [
@@ -126,7 +126,7 @@ class Plan:
                 | ({} if e.when is None else {"when": dict(e.when)})
                 for e in steps
             ],
-            "write": [{_called(w): w.options()} for w in pipeline.write],
+            "write": [{called(w): w.options()} for w in pipeline.write],
         }
 
 
@@ -279,7 +279,8 @@ def _source(kind: type) -> str:
     return hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
 
 
-def _called(value: object) -> str:
+def called(value: object) -> str:
+    """The name of a reader or a writer, in messages."""
     return type(value).__name__.lower()
 
 

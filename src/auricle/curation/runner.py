@@ -2,7 +2,7 @@
 
     read      rows become shards (a worker does it)
     settle    `model: auto` is given a name, now that rows are known
-    check     every step's examples are tried, every model is loaded, memory is measured
+    check     all examples are tried, every model is loaded, memory is measured
     work      shards go through stages (`schedule`)
     write     the rows of all outcomes, then what the pipeline's writers write, then the summary
 
@@ -224,7 +224,10 @@ def _placed(plan: Plan, tasks: Tasks, crew: Crew) -> list[tuple[str, ...]]:
 
 
 def _checked(desk: Desk, choices: Choices) -> Desk:
-    """Try all steps; the desk with the budgets of costly stages, which are chosen if they are new.
+    """Try readers, steps and writers.
+
+    Returns:
+        The desk with the budgets of costly stages, which are chosen if they are new.
 
     Raises:
         ConfigError: An example does not hold, or a step cannot be opened.
@@ -234,7 +237,7 @@ def _checked(desk: Desk, choices: Choices) -> Desk:
     variants: dict[int, str] = {}
     asked = []
     for number, stage in enumerate(plan.stages):
-        if stage.kind == "read" and plan.pipeline.write:
+        if stage.kind == "read":
             asked.append((number, tasks.task("check", number)))
         if not stage.steps:
             continue

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from auricle.curation.engines import Done, Failed, Job, Task
-from auricle.curation.examples import open_step, try_examples
+from auricle.curation.examples import open_step, try_examples, try_reader, try_writer
 from auricle.curation.metrics import gpu_mb, rss_mb
 from auricle.curation.pipeline import load_steps
 from auricle.curation.plan import Labelled, Stage
@@ -162,11 +162,11 @@ class Bench:
     def _check(self, task: Task) -> Batch | None:
         """Open a stage's steps and try their examples; gives its budget if asked to.
 
-        For the stage that reads, it is the writers that are checked.
+        For the stage that reads, it is the readers and the writers that are tried.
         """
         stage = self.job.plan.stages[task.stage]
         if stage.kind == "read":
-            check_writers(self.job.plan.pipeline.write, self.job.folder)
+            self._try_ends()
         works = self._opened(stage) if stage.kind == "work" else []
         for i, each in enumerate(stage.steps):
             # A model is tried as it lies there: it makes no files.
@@ -178,6 +178,17 @@ class Bench:
         first = stage.steps[0]
         assert isinstance(first.step, Step)
         return first.step.budget(self._place(first)) if task.given["budget"] else None
+
+    def _try_ends(self) -> None:
+        pipeline = self.job.plan.pipeline
+        check_writers(pipeline.write, self.job.folder)
+        for reader in pipeline.read:
+            # Where open files cannot be removed, a data set's stay.
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                try_reader(reader, Path(folder))
+        for writer in pipeline.write:
+            with tempfile.TemporaryDirectory() as folder:
+                try_writer(writer, Path(folder))
 
     def _read(self, task: Task) -> Any:
         return read_shards(self.job.plan, self.job.folder, limit=task.given)

@@ -40,8 +40,14 @@ def test_mistakes_are_found_before_anything_is_opened() -> None:
     [
         ({"duration": {"le": 40}}, 1),
         ({"lang": "en"}, 1),
-        ({"lang": {"exists": True}}, 0),
-        ({"any_of": [{"lang": "en"}]}, 0),
+        ({"lang": {"exists": True}}, 1),
+        ({"lang": {"exists": False}, "duration": {"exists": False, "le": 40}}, 1),
+        ({"lang": {"exists": False}}, 1),
+        ({"any_of": [{"lang": "en"}, {"wer": {"lt": {"key": "other"}}}], "duration": 1}, 1),
+        ({"any_of": [{"lang": "en"}, {"lang": {"exists": False}}], "duration": 1}, 1),
+        ({"none_of": [{"lang": "en"}, {"lang": {"exists": False}}]}, 1),
+        ({"none_of": [{"any_of": [{"lang": "en"}]}]}, 1),
+        ({"item_id": {"matches": "^a"}}, 0),
     ],
 )
 def test_its_examples_hold(conditions: dict[str, Any], count: int) -> None:

@@ -110,6 +110,7 @@ def test_damaged_sound_is_quarantined_alone(tmp_path: Path) -> None:
 
 def test_examples(tmp_path: Path) -> None:
     assert check_examples(FULL, tmp_path) == 2
+    assert check_examples(replace(FULL, language_key="lang"), tmp_path) == 1
     assert Transcribe("auto").examples == ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +13,8 @@ from auricle.curation.items import Item, digest
 from auricle.curation.readers.reader import (
     BadRow,
     Reader,
+    ReadExample,
+    absolute,
     checked_bad,
     item_of,
     with_bad_rows,
@@ -43,6 +46,17 @@ class Cuts(Reader):
         for found in with_bad_rows(partial(_rows, Path(self.path).expanduser())):
             yield found if isinstance(found, BadRow) else self._item(found, folder)
 
+    def example(self, folder: Path) -> ReadExample:
+        """See `Reader`: a stretch of a file, a cut of a command's output, and no cut at all."""
+        path = folder / "cuts.jsonl"
+        files = [("file", str(folder / "a.wav")), ("command", "cat a.wav")]
+        plain, command = (json.dumps(_cut(kind, source)) for kind, source in files)
+        path.write_text(f"{plain}\n{command}\n{plain[:-1]}\n", encoding="utf-8")
+        stretch = {"audio_filepath": absolute(folder / "a.wav"), "offset": 0.5, "duration": 1.0}
+        said = {"text": "schön", "lang": "de", "speaker": "anna"}
+        gives = ({**stretch, **said}, "no sound", "broken row")
+        return ReadExample(replace(self, path=str(path)), gives)
+
     def _item(self, found: Found, folder: Path) -> Item | BadRow:
         from auricle.training.cuts import CutSound
         from auricle.training.sounds import FileSound
@@ -66,3 +80,23 @@ def _rows(path: Path, bad_row: OnBadRow) -> Iterator[Found]:
     from auricle.training.cuts import cut_rows
 
     return cut_rows(path, bad_row)
+
+
+def _cut(kind: str, source: str) -> Item:
+    """A cut for the example."""
+    where = {"start": 0.5, "duration": 1.0, "channel": 0}
+    supervision = {"id": "1", "recording_id": "a", **where, "start": 0.0}
+    return {
+        "id": "1",
+        **where,
+        "supervisions": [{**supervision, "text": "schön", "language": "de", "speaker": "anna"}],
+        "recording": {
+            "id": "a",
+            "sources": [{"type": kind, "channels": [0], "source": source}],
+            "sampling_rate": 16_000,
+            "num_samples": 32_000,
+            "duration": 2.0,
+            "channel_ids": [0],
+        },
+        "type": "MonoCut",
+    }

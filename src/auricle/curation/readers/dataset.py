@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from auricle.audio import AUDIO_SUFFIXES
 from auricle.curation.items import Item
-from auricle.curation.readers.reader import BadRow, Reader, checked_bad, item_of
+from auricle.curation.readers.reader import BadRow, Reader, ReadExample, checked_bad, item_of
+from auricle.curation.specimens import tone
 from auricle.errors import AudioError
 from auricle.files import write_atomic
 
@@ -54,6 +56,37 @@ class Dataset(Reader):
         )
         for found in dataset_rows(source, Path(), self.columns):
             yield _item(found, folder)
+
+    def example(self, folder: Path) -> ReadExample:
+        """See `Reader`: rows of which one has no sound; a folder of sound, if this reads one."""
+        from auricle.training.folders import is_audio_folder
+
+        item = {"audio_filepath": ..., **({"text": "schön"} if self.text_column else {})}
+        reader = replace(self, name=str(folder / "set"), subset=None, columns=None)
+        if not is_audio_folder(Path(self.name).expanduser()):
+            self._save(folder / "set")
+            return ReadExample(reader, (item, "no sound"))
+        (folder / "set").mkdir()
+        row = {"file_name": "a.wav", **({self.text_column: "schön"} if self.text_column else {})}
+        (folder / "set/metadata.jsonl").write_text(json.dumps(row), encoding="utf-8")
+        return ReadExample(replace(reader, split="train"), (item,))
+
+    def _save(self, path: Path) -> None:
+        """Save a data set with the columns that this one reads."""
+        try:
+            from datasets import Dataset, Features, Value
+        except ImportError:
+            return  # which is told when it is read
+        _without_bars()
+        kinds = {"bytes": Value("binary"), "path": Value("string")}
+        columns: dict[str, list[Any]] = {
+            self.audio_column: [{"bytes": tone(), "path": "a.wav"}, {"bytes": None, "path": None}]
+        }
+        features = {self.audio_column: kinds}
+        if self.text_column:
+            columns[self.text_column] = ["schön", "no"]
+            features[self.text_column] = Value("string")
+        Dataset.from_dict(columns, Features(features)).save_to_disk(str(path))
 
 
 def _without_bars() -> None:

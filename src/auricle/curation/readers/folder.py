@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from auricle.audio import AUDIO_SUFFIXES
 from auricle.curation.items import Item
-from auricle.curation.readers.reader import BadRow, Reader, absolute, checked
+from auricle.curation.readers.reader import BadRow, Reader, ReadExample, absolute, checked
 from auricle.errors import ManifestError
 
 
@@ -51,6 +51,22 @@ class Folder(Reader):
         if self.folder_as is not None:
             item[self.folder_as] = path.parent.name
         return checked(item, str(path))
+
+    def example(self, folder: Path) -> ReadExample:
+        """See `Reader`: recordings with a text, with one that is no UTF-8, and with none."""
+        a, b, c = (folder / "anna" / name for name in ("a.wav", "b.flac", "c.wav"))
+        a.parent.mkdir()
+        for path in (a, b, c):
+            path.touch()
+        a.with_suffix(self.text_suffix).write_text("schön\n", encoding="utf-8")
+        b.with_suffix(self.text_suffix).write_bytes(b"sch\xf6n")
+        named = {} if self.folder_as is None else {self.folder_as: "anna"}
+        gives = (
+            {"audio_filepath": absolute(a), "text": "schön", **named},
+            "broken transcript",
+            {"audio_filepath": absolute(c), **named},
+        )
+        return ReadExample(replace(self, path=str(folder)), gives)
 
 
 def _recordings(root: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +11,14 @@ from typing import ClassVar
 
 from auricle import manifests
 from auricle.curation.items import Item
-from auricle.curation.readers.reader import BadRow, Reader, absolute, checked, with_bad_rows
+from auricle.curation.readers.reader import (
+    BadRow,
+    Reader,
+    ReadExample,
+    absolute,
+    checked,
+    with_bad_rows,
+)
 from auricle.errors import ManifestError
 
 
@@ -37,6 +45,22 @@ class Manifest(Reader):
         for path in paths:
             for row in with_bad_rows(partial(_rows, path)):
                 yield row if isinstance(row, BadRow) else _item(row, path)
+
+    def example(self, folder: Path) -> ReadExample:
+        """See `Reader`: two rows, and one that is cut short between them."""
+        rows = [
+            {"audio_filepath": "clips/a.wav", "duration": 1.5, "text": "schön", "own": [1]},
+            {"audio_filepath": "b.wav", "tar": "0.tar", "tar_offset": 512, "tar_size": 9},
+        ]
+        first, last = map(json.dumps, rows)
+        path = folder / "rows.jsonl"
+        path.write_text(f"{first}\n{first[:-9]}\n{last}\n", encoding="utf-8")
+        gives = (
+            {**rows[0], "audio_filepath": absolute(folder / "clips/a.wav")},
+            "broken row",
+            {**rows[1], "tar": absolute(folder / "0.tar")},
+        )
+        return ReadExample(replace(self, path=str(path)), gives)
 
 
 def _rows(path: Path, bad_row: manifests.OnBadRow) -> Iterator[manifests.Row]:

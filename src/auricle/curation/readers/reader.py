@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -29,6 +29,18 @@ class BadRow:
     data: Item = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ReadExample:
+    """What a reader must give of files that were laid for it: see `Reader.example`.
+
+    `gives` is a row for each item, of which only the keys it names are compared; `...` fits any
+    value. A text stands for a bad row of that reason.
+    """
+
+    reader: Reader
+    gives: Sequence[Mapping[str, Any] | str]
+
+
 class Reader:
     """Where items come from; a frozen dataclass, whose fields are its options in YAML."""
 
@@ -49,6 +61,13 @@ class Reader:
             MissingExtra: A package is not installed.
         """
         raise NotImplementedError
+
+    def example(self, folder: Path) -> ReadExample | None:
+        """Lay small files into a folder: tried before a job starts, in a folder thrown away.
+
+        Its reader has this one's options, but reads those files. None: there is nothing to try.
+        """
+        return None
 
 
 def absolute(path: str | Path) -> str:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from auricle.curation.items import Item
-from auricle.curation.readers.reader import BadRow, Reader, item_of, with_bad_rows
+from auricle.curation.readers.reader import (
+    BadRow,
+    Reader,
+    ReadExample,
+    absolute,
+    item_of,
+    with_bad_rows,
+)
+from auricle.curation.specimens import tone
 
 if TYPE_CHECKING:
     from auricle.manifests import OnBadRow
@@ -58,3 +69,27 @@ class Tar(Reader):
                 yield from rows_of_nemo([path], [shard], source, bad_row)
         else:
             yield from rows_of_nemo(paths, shards, source, bad_row)
+
+    def example(self, folder: Path) -> ReadExample:
+        """See `Reader`: a sound, a row or sample without one, and a row that is cut short."""
+        shard, rows = folder / "audio_0.tar", folder / "manifest_0.json"
+        sound, text = tone(), {self.text_column: "schön"}
+        place = {"tar": absolute(shard), "tar_offset": 512, "tar_size": len(sound)}
+        item = {"audio_filepath": "a.wav", "text": "schön", **place}
+        if self.manifest is None:
+            rest = {"b.json": b"{}", "c.json": b"{"}
+            _fill(shard, {"a.wav": sound, "a.json": json.dumps(text).encode(), **rest})
+            return ReadExample(replace(self, path=str(shard)), ("broken row", item, "no sound"))
+        _fill(shard, {"a.wav": sound})
+        a, b = (json.dumps({"audio_filepath": name, **text}) for name in ("a.wav", "b.wav"))
+        rows.write_text(f"{a}\n{b}\n{a[:-1]}\n", encoding="utf-8")
+        reader = replace(self, path=str(shard), manifest=str(rows))
+        return ReadExample(reader, ("broken row", "no sound", item))
+
+
+def _fill(path: Path, files: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))

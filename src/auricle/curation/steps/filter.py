@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from auricle.curation.conditions import ANY_OF, NONE_OF, Conditions, compiled
-from auricle.curation.items import Filtered, Item, Outcome
+from auricle.curation.conditions import ANY_OF, NONE_OF, Conditions, compiled, plainly
+from auricle.curation.items import ID, Filtered, Item, Outcome
 from auricle.curation.step import Batch, Example, Place, Step, Work
 
 
@@ -30,11 +30,10 @@ class Filter(Step):
 
     @property
     def examples(self) -> tuple[Example, ...]:
-        """An item that has nothing meets the first condition, and is told so."""
-        key, wanted = next(iter(self.conditions.items()))
-        if key in (ANY_OF, NONE_OF) or (isinstance(wanted, Mapping) and "exists" in wanted):
+        """What becomes of an item that has nothing, but for its id."""
+        if ID in repr(self.conditions):
             return ()
-        return (Example({}, [f"no {key}"]),)
+        return (Example({}, [_why_not(self.conditions) or {}]),)
 
     def open(self, place: Place) -> Work:
         """Read the conditions once."""
@@ -46,3 +45,19 @@ class Filter(Step):
                 yield item if unmet is None else Filtered(item, unmet.reason, unmet.detail)
 
         return work
+
+
+def _why_not(conditions: Conditions) -> str | None:
+    """Why an item without any key is filtered; None if it is kept."""
+    for key, wanted in conditions.items():
+        if key == ANY_OF:
+            reasons = [_why_not(part) for part in wanted]
+            if None not in reasons:
+                return " and ".join(map(str, reasons))
+        elif key == NONE_OF:
+            held = [part for part in wanted if _why_not(part) is None]
+            if held:
+                return plainly(held[0])
+        elif not isinstance(wanted, Mapping) or list(wanted.items()) != [("exists", False)]:
+            return f"no {key}"
+    return None

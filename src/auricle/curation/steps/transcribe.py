@@ -117,15 +117,15 @@ class Transcribe(Step):
 
     @property
     def examples(self) -> tuple[Example, ...]:
-        """That the model can be loaded and hears something, whatever it is."""
+        """That the model can be loaded and hears something, whatever it is; that sound must be."""
         text, confidence, _ = keys_of(self.into)
-        language = {self.language_key: "en"} if self.language_key else {}
-        if language or self.unsettled:  # an example cannot know what the model speaks
+        if self.unsettled:
             return ()
-        return (
-            Example({}, [{text: ..., confidence: ...}], sound=breath),
-            Example({"audio_filepath": "missing.wav"}, ["no such file"]),
-        )
+        language = {self.language_key: "en"} if self.language_key else {}
+        missing = Example({"audio_filepath": "missing.wav", **language}, ["no such file"])
+        if language:  # an example cannot know what the model speaks
+            return (missing,)
+        return Example({}, [{text: ..., confidence: ...}], sound=breath), missing
 
     def options(self) -> dict[str, Any]:
         """All but what changes no result; a model on the disk with its identity."""

@@ -10,14 +10,24 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from auricle.curation.items import Item, canonical
+from auricle.curation.specimens import items_with_sound
 from auricle.curation.writers.packing import WHERE, StoredFormat, packed
-from auricle.curation.writers.writer import Writer, refuse_others, split_of, whole_folder
+from auricle.curation.writers.writer import (
+    WriteExample,
+    Writer,
+    by_split,
+    refuse_others,
+    said,
+    split_of,
+    whole_folder,
+)
 from auricle.errors import ConfigError, MissingExtra
 
 _AUDIO = "audio"
@@ -68,6 +78,24 @@ class HuggingFace(Writer):
                     split.close()
             for split in splits.values():
                 split.number()
+
+    def example(self, folder: Path) -> WriteExample:
+        """See `Writer`: rows as they stand in the files, for reading a data set takes seconds."""
+        items = items_with_sound(folder)
+        gives = [row for _, part in by_split(items, "{split}") for row in said(part)]
+        found = partial(_rows, folder / "all")
+        return WriteExample(replace(self, path="all"), items, found, gives)
+
+
+def _rows(folder: Path) -> Iterator[Item]:
+    """What is written below a folder; sound goes to files beside it."""
+    _, pq = _arrow()
+    for file in sorted((folder / "data").iterdir()):
+        for row in pq.read_table(file).to_pylist():
+            sound = row.pop(_AUDIO)
+            path = folder.with_name(sound["path"])
+            path.write_bytes(sound["bytes"])
+            yield {**row, "audio_filepath": str(path)}
 
 
 class _Columns:

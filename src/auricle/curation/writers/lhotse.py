@@ -6,19 +6,31 @@ The files are plain JSON of Lhotse's own shape, so nothing of Lhotse is needed t
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from auricle.curation.items import ID, Item, canonical, digest
 from auricle.curation.sound import heard, stretch
+from auricle.curation.specimens import items_with_sound
 from auricle.curation.step import Place
 from auricle.curation.writers.packing import WHERE, packed
-from auricle.curation.writers.writer import SPLIT, Writer, by_split, refuse_others, whole_folder
+from auricle.curation.writers.writer import (
+    SPLIT,
+    WriteExample,
+    Writer,
+    by_split,
+    example_path,
+    refuse_others,
+    said,
+    whole_folder,
+)
 from auricle.errors import AudioError
 
 _FIELDS = WHERE | {"duration", "text", "lang", "speaker"}
@@ -59,6 +71,25 @@ class Lhotse(Writer):
                     if recording["id"] not in told:
                         told.add(recording["id"])
                         recordings.write(_line(recording))
+
+    def example(self, folder: Path) -> WriteExample:
+        """See `Writer`: cuts as they stand in the file, for to import Lhotse takes seconds."""
+        writer = replace(self, path=example_path(self.path))
+        items = items_with_sound(folder)
+        parts = [(folder / name, list(some)) for name, some in by_split(items, writer.path)]
+        found = partial(_rows, [path / "cuts.jsonl.gz" for path, _ in parts])
+        gives = [row for _, part in parts for row in said(part)]
+        return WriteExample(writer, items, found, gives)
+
+
+def _rows(paths: Iterable[Path]) -> Iterator[Item]:
+    """What cuts say, as items."""
+    for path in paths:
+        for line in gzip.decompress(path.read_bytes()).splitlines():
+            cut = json.loads(line)
+            (source,), (spoken,) = cut["recording"]["sources"], cut["supervisions"]
+            where = {"audio_filepath": source["source"], "offset": cut["start"]}
+            yield {**spoken, **cut["custom"], **where, "duration": cut["duration"]}
 
 
 def _cut(item: Item, recording: dict[str, Any]) -> dict[str, Any]:

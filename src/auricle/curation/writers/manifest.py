@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from auricle import manifests
 from auricle.curation.items import Item
-from auricle.curation.writers.writer import Writer, by_split
+from auricle.curation.specimens import items_with_sound
+from auricle.curation.writers.writer import (
+    WriteExample,
+    Writer,
+    by_split,
+    example_path,
+    read_back,
+    said,
+)
 from auricle.errors import ConfigError
 
 
@@ -38,11 +47,28 @@ class Manifest(Writer):
                 done[path.with_name(f".partial-{path.name}")] = path
                 rows = (self._row(item, folder, path.parent) for item in some)
                 manifests.write(path.with_name(f".partial-{path.name}"), rows)
-            for partial, path in done.items():
-                partial.replace(path)
+            for made, path in done.items():
+                made.replace(path)
         finally:
-            for partial in done:
-                partial.unlink(missing_ok=True)
+            for made in done:
+                made.unlink(missing_ok=True)
+
+    def example(self, folder: Path) -> WriteExample:
+        """See `Writer`: the reader finds every row, and where its sound lies."""
+        from auricle.curation import readers
+
+        end = self.path[self.path.lower().rindex(".json") :]
+        writer = replace(self, path=f"lists/{example_path(self.path)}{end}")
+        items = items_with_sound(folder)
+        parts = [(name, list(some)) for name, some in by_split(items, writer.path)]
+        gives = [
+            {**row, "audio_filepath": str(folder.absolute() / item["audio_filepath"])}
+            for _, part in parts
+            for item, row in zip(part, said(part), strict=True)
+        ]
+        reader = readers.Manifest(tuple(str(folder / name) for name, _ in parts))
+        found = partial(read_back, [reader], folder)
+        return WriteExample(writer, items, found, gives, sound=False)
 
     def _row(self, item: Item, folder: Path, beside: Path) -> Item:
         name = item["audio_filepath"]

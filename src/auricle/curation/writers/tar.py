@@ -10,13 +10,25 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from auricle import manifests
 from auricle.curation.items import Item
+from auricle.curation.specimens import items_with_sound
 from auricle.curation.writers.packing import StoredFormat, packed
-from auricle.curation.writers.writer import SPLIT, Writer, by_split, refuse_others, whole_folder
+from auricle.curation.writers.writer import (
+    SPLIT,
+    WriteExample,
+    Writer,
+    by_split,
+    example_path,
+    read_back,
+    refuse_others,
+    said,
+    whole_folder,
+)
 from auricle.errors import ConfigError
 
 
@@ -50,6 +62,21 @@ class Tar(Writer):
                 (made / "sharded_manifests").mkdir()
                 with closing(self._rows(some, folder, made)) as rows:
                     manifests.write(made / "tarred_audio_manifest.json", rows)
+
+    def example(self, folder: Path) -> WriteExample:
+        """See `Writer`: a tar for each item, in which the reader finds it with its sound."""
+        from auricle.curation import readers
+
+        writer = replace(self, path=example_path(self.path), items=1, hours=None)
+        items = items_with_sound(folder)
+        parts = [(folder / name, list(some)) for name, some in by_split(items, writer.path)]
+        back = []
+        for path, part in parts:
+            numbers = f"{{0..{len(part) - 1}}}"
+            rows = path / "sharded_manifests" / f"manifest_{numbers}.json"
+            back.append(readers.Tar(str(path / f"audio_{numbers}.tar"), str(rows)))
+        gives = [row for _, part in parts for row in said(part)]
+        return WriteExample(writer, items, partial(read_back, back, folder), gives)
 
     def _rows(self, items: Iterable[Item], folder: Path, made: Path) -> Generator[Item, None, None]:
         """The rows of all tars, which are written on the way."""

@@ -5,19 +5,41 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from auricle.curation.items import Item
+from auricle.curation.items import ID, Item
 from auricle.errors import ConfigError
+
+if TYPE_CHECKING:
+    from auricle.curation.readers import BadRow, Reader
 
 SPLIT = "{split}"
 
 _NAME = re.compile(r"\w+(\.\w+)*")
 MARK = ".auricle"
+
+
+@dataclass(frozen=True)
+class WriteExample:
+    """What a writer must leave of some items: see `Writer.example`.
+
+    Args:
+        writer: Writes the items.
+        items: What is to be written.
+        found: Reads what was written.
+        gives: The rows that are found; as in a reader's example.
+        sound: Whether found items must sound as those did that were given.
+    """
+
+    writer: Writer
+    items: Sequence[Item]
+    found: Callable[[], Iterable[Item | BadRow]]
+    gives: Sequence[Mapping[str, Any]]
+    sound: bool = True
 
 
 class Writer:
@@ -58,6 +80,29 @@ class Writer:
             OSError: The disk is full, for instance.
         """
         raise NotImplementedError
+
+    def example(self, folder: Path) -> WriteExample | None:
+        """Items of a job in `folder`: tried before a job starts, in a folder thrown away.
+
+        Its writer has this one's options, but another path. None: there is nothing to try.
+        """
+        return None
+
+
+def example_path(path: str) -> str:
+    """A path for an example: one for each part, if the writer's own is."""
+    return SPLIT if SPLIT in path else "all"
+
+
+def read_back(readers: Iterable[Reader], folder: Path) -> Iterator[Item | BadRow]:
+    """What readers find, one after the other."""
+    return (row for reader in readers for row in reader.items(folder))
+
+
+def said(items: Iterable[Item]) -> list[Item]:
+    """What every format keeps of an example's items."""
+    keys = (ID, "text", "speaker", "split", "duration")
+    return [{key: item[key] for key in keys if key in item} for item in items]
 
 
 @dataclass(frozen=True)
