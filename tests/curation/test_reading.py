@@ -13,7 +13,7 @@ from auricle.curation.store import Store
 
 def shards_of(folder: Path, names: list[str], size: int = 8) -> list[ShardRead]:
     path = folder / "rows.jsonl"
-    rows = [json.dumps({"audio_filepath": f"{name}.wav", "duration": 2}) for name in names]
+    rows = [json.dumps({"audio_filepath": f"/{name}.wav", "duration": 2}) for name in names]
     path.write_text("\n".join(rows) + "\n")
     plan = planned(Pipeline("p", [Manifest(str(path))], [], shard=Shard(size)))
     return read_shards(plan, folder / "out")
