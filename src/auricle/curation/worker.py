@@ -11,7 +11,9 @@ import os
 import pickle
 import re
 import socket
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +142,7 @@ class Bench:
                 )
                 for i, each in enumerate(stage.steps)
             ]
+            _forget_locks()
         return self._open[number]
 
     def _place(self, each: Labelled, folder: Path | None = None) -> Place:
@@ -254,3 +257,12 @@ def memory_of(device: str) -> float:
         raise ConfigError(
             f"there is no device {device} here ({there} of CUDA): {first_line(error)}"
         ) from None
+
+
+def _forget_locks() -> None:
+    """Let tqdm, if a step has brought it along, make no lock between processes.
+
+    A worker that is killed would leave it behind, and Python would complain when the job ends.
+    """
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.set_lock(threading.RLock())
