@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from auricle.cli import curate
-from auricle.curation import runner
 from auricle.curation.pipeline import Pipeline, load_pipeline, load_steps, pipeline_names
 from auricle.curation.plan import planned
+from auricle.curation.running import runner
 from auricle.curation.table import COMPOSITES, READERS, STEPS, WRITERS, found
 from tests.cli.conftest import Run, start
 from tests.conftest import ROOT

@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection, Mapping
 
 from auricle.curation.engines import TIMEOUT, Died, Done, Event, Failed, Job, Task
-from auricle.curation.worker import Bench
+from auricle.curation.running.worker import Bench
 
 
 class DriverKilled(BaseException):

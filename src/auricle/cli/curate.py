@@ -111,7 +111,7 @@ def curate(
 
 
 def _check(pipeline: Pipeline, crew: Crew, watch: Curating) -> int:
-    from auricle.curation.runner import check
+    from auricle.curation.running.runner import check
 
     watch.said(f"auricle: checking {pipeline.name}: every step is tried on its examples")
     for line in check(pipeline, **crew, watcher=watch).lines():
@@ -130,7 +130,7 @@ def _run(
 ) -> int:
     from auricle.cli import EXIT_INTERRUPTED
     from auricle.cli.curating import told
-    from auricle.curation.runner import run
+    from auricle.curation.running.runner import run
 
     try:
         watch.said(f"auricle: reading rows and trying every step; all goes into {folder}")

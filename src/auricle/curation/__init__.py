@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from auricle.curation.graph import Branches, When
     from auricle.curation.items import Filtered, Quarantined, child
     from auricle.curation.pipeline import Pipeline, Shard, load_pipeline, load_steps
-    from auricle.curation.results import Summary
-    from auricle.curation.runner import check, run
+    from auricle.curation.running.results import Summary
+    from auricle.curation.running.runner import check, run
     from auricle.curation.step import Batch, Example, Needs, Place, Step, WholeStep
 
 _HOMES = {
     "graph": ("Branches", "When"),
     "items": ("Filtered", "Quarantined", "child"),
     "pipeline": ("Pipeline", "Shard", "load_pipeline", "load_steps"),
-    "results": ("Summary",),
-    "runner": ("check", "run"),
+    "running.results": ("Summary",),
+    "running.runner": ("check", "run"),
     "step": ("Batch", "Example", "Needs", "Place", "Step", "WholeStep"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

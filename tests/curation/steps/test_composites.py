@@ -14,7 +14,7 @@ from auricle.curation.graph import Branches, When
 from auricle.curation.items import Item
 from auricle.curation.pipeline import Pipeline, load_pipeline
 from auricle.curation.plan import planned
-from auricle.curation.settling import settle
+from auricle.curation.running.settling import settle
 from auricle.curation.step import Step
 from auricle.curation.steps.cascade import Cascade
 from auricle.curation.steps.ensemble import Ensemble

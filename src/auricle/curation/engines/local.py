@@ -195,7 +195,7 @@ def _worker_main(pipe: Connection, job: bytes, device: str, name: str, driver: i
     """The life of a worker: tasks come by the pipe, what became of them goes back."""
     _die_with(driver)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
-    from auricle.curation.worker import Bench, ready
+    from auricle.curation.running.worker import Bench, ready
 
     bench: Bench | Exception = ready(job, device, name)
     with suppress(EOFError, OSError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from auricle.audio import AUDIO_SUFFIXES
 from auricle.curation.items import Item
 from auricle.curation.readers.reader import BadRow, Reader, ReadExample, checked_bad, item_of
-from auricle.curation.specimens import tone
+from auricle.curation.running.specimens import tone
 from auricle.errors import AudioError
 from auricle.files import write_atomic
 

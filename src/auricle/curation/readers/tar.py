@@ -20,7 +20,7 @@ from auricle.curation.readers.reader import (
     item_of,
     with_bad_rows,
 )
-from auricle.curation.specimens import tone
+from auricle.curation.running.specimens import tone
 
 if TYPE_CHECKING:
     from auricle.manifests import OnBadRow

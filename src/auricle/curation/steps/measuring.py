@@ -114,7 +114,7 @@ def snr_db(powers: npt.NDArray[np.float32]) -> float | None:
     signal, so that it is of background noise only: what barks now and then counts as speech, and
     speech without a pause as noise. Digital silence is left out. That this beats the amplitude
     statistics of WADA (Kim and Stern, Interspeech 2008) on speech with recorded noise, and by how
-    much it is wrong, stands in `tests/curation/test_measuring.py`.
+    much it is wrong, stands in `tests/curation/steps/test_measuring.py`.
     """
     sounding = powers[powers > _NO_SIGNAL]
     if len(sounding) < _LEAST_FRAMES:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from auricle.curation.items import Item, canonical
-from auricle.curation.specimens import items_with_sound
+from auricle.curation.running.specimens import items_with_sound
 from auricle.curation.writers.packing import WHERE, StoredFormat, packed
 from auricle.curation.writers.writer import (
     WriteExample,

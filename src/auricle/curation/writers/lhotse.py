@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from auricle.curation.items import ID, Item, canonical, digest
+from auricle.curation.running.specimens import items_with_sound
 from auricle.curation.sound import heard, stretch
-from auricle.curation.specimens import items_with_sound
 from auricle.curation.step import Place
 from auricle.curation.writers.packing import WHERE, packed
 from auricle.curation.writers.writer import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from auricle import manifests
 from auricle.curation.items import Item
-from auricle.curation.specimens import items_with_sound
+from auricle.curation.running.specimens import items_with_sound
 from auricle.curation.writers.writer import (
     WriteExample,
     Writer,

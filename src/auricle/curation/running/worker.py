@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from auricle.curation.engines import Done, Failed, Job, Task
-from auricle.curation.examples import open_step, try_examples, try_reader, try_writer
 from auricle.curation.metrics import gpu_mb, rss_mb
 from auricle.curation.pipeline import load_steps
 from auricle.curation.plan import Labelled, Stage
-from auricle.curation.reading import read_shards, sample
+from auricle.curation.running.examples import open_step, try_examples, try_reader, try_writer
+from auricle.curation.running.reading import read_shards, sample
+from auricle.curation.running.whole import WholeTask, do_whole
+from auricle.curation.running.working import Opened, StepError, Timing, opened, worked
+from auricle.curation.running.writing import check_writers, write_all
 from auricle.curation.step import Batch, Needs, Place, Step
-from auricle.curation.whole import WholeTask, do_whole
-from auricle.curation.working import Opened, StepError, Timing, opened, worked
-from auricle.curation.writing import check_writers, write_all
 from auricle.errors import AuricleError, ConfigError, MissingExtra, first_line
 
 Heard = Callable[[int], None]
@@ -203,7 +203,7 @@ class Bench:
 
     def _write(self, task: Task) -> None:
         """Have each writer write all items that are kept."""
-        from auricle.curation.results import KeptItems
+        from auricle.curation.running.results import KeptItems
 
         write_all(self.job.plan.pipeline.write, KeptItems(self.job.folder), self.job.folder)
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from auricle.curation import readers, writers
-from auricle.curation.examples import try_reader, try_writer
 from auricle.curation.items import Item
 from auricle.curation.readers import BadRow, Reader
+from auricle.curation.running.examples import try_reader, try_writer
 from auricle.curation.table import READERS, WRITERS
 from auricle.curation.writers import Writer
 from auricle.errors import ConfigError, MissingExtra

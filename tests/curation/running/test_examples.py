@@ -11,15 +11,15 @@ import pytest
 from auricle.audio import read
 from auricle.curation import Pipeline
 from auricle.curation.engines import Done, Job, Task
-from auricle.curation.examples import try_examples
 from auricle.curation.items import Filtered, Item, Outcome, child
 from auricle.curation.plan import Labelled, planned
 from auricle.curation.readers import Manifest
+from auricle.curation.running.examples import try_examples
+from auricle.curation.running.worker import Bench
 from auricle.curation.step import Example, Place, Step, WholeExample, WholeStep, Work
 from auricle.curation.steps.convert import Convert
 from auricle.curation.steps.cut import Cut
 from auricle.curation.steps.segment import Segment
-from auricle.curation.worker import Bench
 from auricle.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from auricle.curation.store import append_line, whole_lines
+from auricle.curation.running.store import append_line, whole_lines
 
 LEDGER = "ledger.jsonl"
 Batch = tuple[str, int]  # a shard's key, and the number of a batch of it

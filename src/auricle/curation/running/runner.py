@@ -22,21 +22,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auricle.curation.engines import Engine, EngineName, Job, engine_of
-from auricle.curation.folder import Choices, held, tidy
 from auricle.curation.items import Item
 from auricle.curation.metrics import METRICS, MetricsLog
-from auricle.curation.packing import packed
 from auricle.curation.pipeline import Pipeline
 from auricle.curation.plan import READ, Plan, planned
 from auricle.curation.progress import Silent, Watcher
-from auricle.curation.reading import ShardRead
-from auricle.curation.results import Summary, write_results, write_summary
-from auricle.curation.schedule import Desk, Schedule, Tasks
-from auricle.curation.settling import is_open, settle
+from auricle.curation.running.folder import Choices, held, tidy
+from auricle.curation.running.packing import packed
+from auricle.curation.running.reading import ShardRead
+from auricle.curation.running.results import Summary, write_results, write_summary
+from auricle.curation.running.schedule import Desk, Schedule, Tasks
+from auricle.curation.running.settling import is_open, settle
+from auricle.curation.running.store import Store
+from auricle.curation.running.worker import memory_of
+from auricle.curation.running.writing import WRITTEN
 from auricle.curation.step import Batch, Step
-from auricle.curation.store import Store
-from auricle.curation.worker import memory_of
-from auricle.curation.writing import WRITTEN
 from auricle.errors import ConfigError
 
 Slots = Mapping[str, int]

@@ -17,8 +17,8 @@ from typing import Any, Self
 
 from auricle import __version__
 from auricle.curation.plan import Plan
+from auricle.curation.running.store import STAGES
 from auricle.curation.step import Batch
-from auricle.curation.store import STAGES
 from auricle.errors import ConfigError, MissingExtra
 from auricle.files import UNFINISHED, write_atomic
 

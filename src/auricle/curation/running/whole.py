@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from auricle.curation.batches import milliseconds
 from auricle.curation.conditions import Check
-from auricle.curation.counts import StepCounts
 from auricle.curation.items import ID, Item, Outcome, Quarantined, canonical
 from auricle.curation.plan import Labelled
+from auricle.curation.running.batches import milliseconds
+from auricle.curation.running.counts import StepCounts
+from auricle.curation.running.store import Result, Store, dropped_line
+from auricle.curation.running.working import assigned, condition, missing_key
 from auricle.curation.step import WholeStep
-from auricle.curation.store import Result, Store, dropped_line
-from auricle.curation.working import assigned, condition, missing_key
 
 
 @dataclass(frozen=True)

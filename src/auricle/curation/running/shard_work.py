@@ -6,15 +6,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from auricle.curation.batches import batches, milliseconds
-from auricle.curation.counts import StepCounts, summed
 from auricle.curation.items import ID, Item
-from auricle.curation.ledger import Ledger
 from auricle.curation.plan import Stage
+from auricle.curation.running.batches import batches, milliseconds
+from auricle.curation.running.counts import StepCounts, summed
+from auricle.curation.running.ledger import Ledger
+from auricle.curation.running.store import (
+    BatchResult,
+    Committed,
+    Journal,
+    Result,
+    Store,
+    dropped_line,
+)
+from auricle.curation.running.trials import Members, Trial, Verdict
+from auricle.curation.running.working import condition
 from auricle.curation.step import Batch, Step
-from auricle.curation.store import BatchResult, Committed, Journal, Result, Store, dropped_line
-from auricle.curation.trials import Members, Trial, Verdict
-from auricle.curation.working import condition
 
 LIGHT_ITEMS = 64  # of steps that cost little, at least so many items go to a worker at once
 

@@ -7,8 +7,8 @@ from auricle.curation import Pipeline, Shard
 from auricle.curation.items import ID
 from auricle.curation.plan import READ, planned
 from auricle.curation.readers import Manifest
-from auricle.curation.reading import ShardRead, read_shards
-from auricle.curation.store import Store
+from auricle.curation.running.reading import ShardRead, read_shards
+from auricle.curation.running.store import Store
 
 
 def shards_of(folder: Path, names: list[str], size: int = 8) -> list[ShardRead]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from auricle.curation.batches import milliseconds
-from auricle.curation.counts import StepCounts
 from auricle.curation.items import ID, Item, canonical
 from auricle.curation.plan import Plan, Stage
-from auricle.curation.store import BatchResult, Result, Store, dropped_line
+from auricle.curation.running.batches import milliseconds
+from auricle.curation.running.counts import StepCounts
+from auricle.curation.running.store import BatchResult, Result, Store, dropped_line
 
 DISAGREE = "branches disagree"
 CUT = "cut in a branch"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auricle.curation.batches import batches, milliseconds
+from auricle.curation.running.batches import batches, milliseconds
 from auricle.curation.step import Batch
 
 DURATIONS = st.lists(st.sampled_from([None, "long", True, 0, -1, float("nan"), 0.5, 3, 7.25, 50]))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auricle.curation.engines import TIMEOUT
-from auricle.curation.trials import DIED, ROUNDS, Members, Trial
+from auricle.curation.running.trials import DIED, ROUNDS, Members, Trial
 
 DEATH = "signal 9"
 

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auricle.curation import Branches, Pipeline, Shard, When, check, run, runner
+from auricle.curation import Branches, Pipeline, Shard, When, check, run
 from auricle.curation.engines import Job
-from auricle.curation.folder import CURATION, held
 from auricle.curation.plan import planned
 from auricle.curation.progress import Counts, Silent
-from auricle.curation.results import Summary
-from auricle.curation.runner import crew_of
+from auricle.curation.running import runner
+from auricle.curation.running.folder import CURATION, held
+from auricle.curation.running.results import Summary
+from auricle.curation.running.runner import crew_of
 from auricle.curation.step import Needs
 from auricle.curation.writers import Manifest
 from auricle.errors import ConfigError, WorkerLost

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from auricle.curation.items import Item
+from auricle.curation.running.writing import WRITTEN, check_writers, write_all
 from auricle.curation.writers import Manifest, Tar, Writer
-from auricle.curation.writing import WRITTEN, check_writers, write_all
 from auricle.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auricle.curation.packing import SPARE, packed
+from auricle.curation.running.packing import SPARE, packed
 from auricle.errors import ConfigError
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from auricle.curation.batches import batches, milliseconds
 from auricle.curation.conditions import Check, compiled
-from auricle.curation.counts import StepCounts
 from auricle.curation.items import ID, PARENT, Filtered, Item, Outcome, Quarantined, canonical
 from auricle.curation.plan import Labelled
+from auricle.curation.running.batches import batches, milliseconds
+from auricle.curation.running.counts import StepCounts
+from auricle.curation.running.store import BatchResult, Result, dropped_line
 from auricle.curation.step import Batch, Step, Work
-from auricle.curation.store import BatchResult, Result, dropped_line
 
 MISSING_KEY = "missing key"
 

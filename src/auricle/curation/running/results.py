@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from auricle.curation.batches import milliseconds
-from auricle.curation.counts import StepCounts
 from auricle.curation.items import Item, canonical
 from auricle.curation.plan import Plan, Stage
-from auricle.curation.store import Committed, Store
+from auricle.curation.running.batches import milliseconds
+from auricle.curation.running.counts import StepCounts
+from auricle.curation.running.store import Committed, Store
 from auricle.files import file_beside, write_atomic
 
 MANIFEST = "manifest.jsonl"

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from auricle.curation.counts import StepCounts
 from auricle.curation.items import Item, canonical
+from auricle.curation.running.counts import StepCounts
 from auricle.files import write_atomic
 
 STAGES = "stages"

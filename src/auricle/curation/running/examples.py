@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from auricle.curation.items import ID, Filtered, Item, Outcome, canonical
 from auricle.curation.plan import Labelled, called
+from auricle.curation.running.working import assigned, missing_key
 from auricle.curation.step import Example, Place, Step, WholeStep, Work
-from auricle.curation.working import assigned, missing_key
 from auricle.errors import ConfigError, MissingExtra, first_line
 
 if TYPE_CHECKING:

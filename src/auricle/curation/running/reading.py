@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from auricle.curation.batches import milliseconds
-from auricle.curation.counts import StepCounts
 from auricle.curation.items import ID, Item, canonical, digest
 from auricle.curation.plan import READ, Plan
-from auricle.curation.store import Result, Store, dropped_line
+from auricle.curation.running.batches import milliseconds
+from auricle.curation.running.counts import StepCounts
+from auricle.curation.running.store import Result, Store, dropped_line
 
 if TYPE_CHECKING:
     from auricle.curation.readers import BadRow

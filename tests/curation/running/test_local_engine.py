@@ -115,7 +115,7 @@ def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
     program = f"""
 import sys, time
 from pathlib import Path
-from tests.curation.test_local_engine import *
+from tests.curation.running.test_local_engine import *
 plan = planned(Pipeline("p", [Rows(4)], [same, Opens(error="x"), TROUBLE]))
 engine = LocalEngine(Job(plan, Path({str(tmp_path)!r})), {{"cpu": 2}})
 engine.submit(batch(1, 7))

@@ -25,7 +25,7 @@ from auricle.errors import ConfigError, MissingExtra
 from tests.conftest import ROOT
 from tests.curation.fakes import Opens, Rows, Trouble, same
 from tests.curation.killing import HOLDING, kill_test, results
-from tests.curation.test_local_engine import alive, batch, event
+from tests.curation.running.test_local_engine import alive, batch, event
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="the extra ray is not installed"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
 from auricle.curation.items import Item
-from auricle.curation.store import STAGES
+from auricle.curation.running.store import STAGES
 from auricle.curation.writers.writer import MARK, Writer
 from auricle.errors import ConfigError
 from auricle.files import write_atomic

@@ -14,21 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from auricle.curation.counts import StepCounts
 from auricle.curation.engines import Died, Done, Engine, Event, Failed, Task, TaskKind
 from auricle.curation.items import digest
-from auricle.curation.ledger import Ledger
-from auricle.curation.merging import merged
 from auricle.curation.metrics import MetricsLog
 from auricle.curation.plan import Plan
 from auricle.curation.progress import Counts, Watcher
-from auricle.curation.reading import ShardRead
-from auricle.curation.results import StageDone
-from auricle.curation.shard_work import ShardWork, groups_of
+from auricle.curation.running.counts import StepCounts
+from auricle.curation.running.ledger import Ledger
+from auricle.curation.running.merging import merged
+from auricle.curation.running.reading import ShardRead
+from auricle.curation.running.results import StageDone
+from auricle.curation.running.shard_work import ShardWork, groups_of
+from auricle.curation.running.store import Committed, Store
+from auricle.curation.running.trials import Members
+from auricle.curation.running.whole import WholeTask
 from auricle.curation.step import Batch, Step
-from auricle.curation.store import Committed, Store
-from auricle.curation.trials import Members
-from auricle.curation.whole import WholeTask
 from auricle.errors import WorkerLost
 
 _TRIES = 6  # of what is about no item: opening steps, reading, writing

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from auricle.curation.counts import StepCounts, summed
-from auricle.curation.ledger import Ledger
-from auricle.curation.store import (
+from auricle.curation.running.counts import StepCounts, summed
+from auricle.curation.running.ledger import Ledger
+from auricle.curation.running.store import (
     BatchResult,
     Result,
     Store,

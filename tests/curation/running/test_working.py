@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from auricle.curation.conditions import compiled
 from auricle.curation.items import ID, Filtered, Item, Outcome, Quarantined, child
+from auricle.curation.running.working import MISSING_KEY, Opened, StepError, Timing, worked
 from auricle.curation.step import Batch
-from auricle.curation.working import MISSING_KEY, Opened, StepError, Timing, worked
 
 
 def items(count: int) -> list[Item]:

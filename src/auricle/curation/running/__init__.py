@@ -1,0 +1,1 @@
+"""What runs a pipeline exactly once: shards, journals, who is to blame, workers and their tasks."""
