@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auricle.curation import Branches, Pipeline, Shard, When, check, run
+from auricle import manifests
+from auricle.curation import Branches, Pipeline, Shard, When, check, readers, run
 from auricle.curation.engines import Job
 from auricle.curation.plan import planned
 from auricle.curation.progress import Counts, Silent
@@ -179,6 +180,26 @@ def test_a_changed_source_redoes_only_its_shards(tmp_path: Path, inline: Engine)
     again = run(pipeline, tmp_path / "out")
     assert again.read == 100 and again.kept == 100
     assert 100 <= len(calls.read_text().split()) <= 110
+
+
+def test_a_recording_replaced_under_its_name_is_worked_on_again(
+    tmp_path: Path, inline: Engine
+) -> None:
+    """Also behind a step whose rows say nothing of the sound."""
+    for number in range(40):
+        (tmp_path / f"{number}.wav").write_bytes(b"one")
+    manifest = tmp_path / "rows.jsonl"
+    manifests.write(manifest, ({"audio_filepath": f"{n}.wav", "number": n} for n in range(40)))
+    calls = tmp_path / "calls"
+    steps = [Odd(7), Calls(str(calls))]
+    pipeline = Pipeline("p", [readers.Manifest(str(manifest))], steps, shard=Shard(10))
+    run(pipeline, tmp_path / "out")
+    before = len(calls.read_text().split())
+    run(pipeline, tmp_path / "out")
+    assert len(calls.read_text().split()) == before
+    (tmp_path / "8.wav").write_bytes(b"another")
+    run(pipeline, tmp_path / "out")
+    assert 0 < len(calls.read_text().split()) - before <= 10
 
 
 def test_a_limit_takes_the_first_rows(tmp_path: Path, inline: Engine) -> None:

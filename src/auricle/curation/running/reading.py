@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardRead:
-    """A shard of rows as read."""
+    """A shard of rows as read; `sound` tells whether a recording was replaced under its name."""
 
     key: str
     rows: int
     milliseconds: int
+    sound: str = ""
 
 
 @dataclass
@@ -39,6 +40,7 @@ class _Open:
 
     ids: list[str] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    stamps: list[list[int]] = field(default_factory=list)
     milliseconds: int = 0
     counts: StepCounts = field(default_factory=StepCounts)
 
@@ -85,6 +87,8 @@ def read_shards(plan: Plan, folder: Path, *, limit: int | None = None) -> list[S
     with Numbers() as numbers:
         for row in islice(rows, limit):
             identity = _take(row, now, numbers)
+            if isinstance(row, dict):
+                now.stamps.append(_stamp(row, folder))
             if ends_shard(identity, len(now.ids), size):
                 shards.append(_closed(now, store))
                 now = _Open()
@@ -142,4 +146,13 @@ def _closed(now: _Open, store: Store) -> ShardRead:
     key = digest(now.ids)
     if store.committed(READ, key) is None:
         store.commit(READ, key, now.results, milliseconds=now.milliseconds, counts=[now.counts])
-    return ShardRead(key, len(now.ids), now.counts.milliseconds)
+    return ShardRead(key, len(now.ids), now.counts.milliseconds, digest(now.stamps))
+
+
+def _stamp(item: Item, folder: Path) -> list[int]:
+    """Size and time of change of the file that holds an item's sound; empty if there is none."""
+    try:
+        about = (folder / (item.get("tar") or item["audio_filepath"])).stat()
+    except (KeyError, TypeError, ValueError, OSError):
+        return []
+    return [about.st_size, about.st_mtime_ns]

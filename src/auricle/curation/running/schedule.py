@@ -165,9 +165,9 @@ class Schedule:
             self._begin_whole(number)
             return
         parents = [self.stages[parent] for parent in stage.parents]
-        key = digest(
-            stage.name, self.desk.variants.get(number, ""), [of.digests[shard] for of in parents]
-        )
+        rows = [of.digests[shard] for of in parents]
+        sound = self.shards[shard].sound
+        key = digest(stage.name, self.desk.variants.get(number, ""), rows, sound)
         if stage.kind == "merge":
             # What a branch dropped, and why, is not in the digests of its rows.
             key = digest(key, [of.keys[shard] for of in parents])

@@ -19,7 +19,7 @@ NO_PREDICTION = "no prediction"
 
 @dataclass(frozen=True)
 class Vote(Step):
-    """Add the text that several predictions give together, by ROVER (see `curation.rover`).
+    """Add the text that several predictions give together, by ROVER (see `steps.rover`).
 
     Adds the text under `into` and its confidence (the mean over its words of the share of models
     that have the word, times their mean confidence), and `agreement`: 1 less the mean WER between
