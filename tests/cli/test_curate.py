@@ -115,6 +115,10 @@ def test_a_mistake_is_one_line(run: Run, data: Path, arguments: Sequence[str], t
     assert not list((data / "curated").rglob("manifest.jsonl"))
 
 
+# Ctrl-C is ignored in what runs behind a shell, as tests may.
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 def test_ctrl_c_leaves_what_is_done(data: Path) -> None:
     """And what goes on gives the bytes of a run that nothing disturbed."""
     (data / "slow.py").write_text(
@@ -125,7 +129,9 @@ def test_ctrl_c_leaves_what_is_done(data: Path) -> None:
         "read: {manifest: {path: rows.jsonl}}\nshard: {items: 2}\nsteps: [slow]\n"
     )
     command = ("curate", "slow.yaml", "--steps", "slow.py", "--workers", "1")
-    process = start(*command, "-o", "broken", cwd=data, start_new_session=True)
+    process = start(
+        *command, "-o", "broken", program=HEARS_CTRL_C, cwd=data, start_new_session=True
+    )
     journal = data / "broken" / "metrics.jsonl"
     end = time.monotonic() + 60
     while not (journal.exists() and b'"items"' in journal.read_bytes()):
