@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from auricle import audio
+from auricle import audio, checkpoints
 from auricle.curation.choosing import Facts
 from auricle.curation.items import Filtered, Item, Quarantined
 from auricle.curation.step import Batch, Place
@@ -162,3 +162,12 @@ def test_what_is_measured_and_chosen(tmp_path: Path) -> None:
     settled, reason = Align("auto").settled(Facts(3600.0, {"en": 3600.0}, "cuda"))
     assert settled == Align("nvidia/parakeet-ctc-0.6b")
     assert "a ctc head" in reason
+
+
+def test_a_worker_loads_the_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    load = checkpoints.load
+    monkeypatch.setattr(checkpoints, "load", lambda *a, **k: loaded.append(a) or load(*a, **k))
+    held = FULL.open(Place(tmp_path))
+    FULL.budget(Place(tmp_path))
+    assert len(loaded) == 1 and callable(held)

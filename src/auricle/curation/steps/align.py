@@ -18,9 +18,11 @@ from auricle.curation.steps.hearing import (
     clips_of,
     device_of,
     memory_gb,
+    shared,
     without_place,
 )
 from auricle.curation.steps.memory import UNMEASURED, measured_seconds
+from auricle.errors import ConfigError
 
 if TYPE_CHECKING:
     from auricle.audio import Samples
@@ -170,20 +172,25 @@ class Align(Step):
         from auricle import checkpoints
         from auricle.checkpoints import whisper
         from auricle.engines.torch import TorchEngine
-        from auricle.errors import ConfigError
         from auricle.recognizer import locate
 
         path = locate(self.model, revision=self.revision)
         if whisper.folder_kind(path) is not None:
             raise ConfigError(f"{self.model} is a Whisper model: align needs one with a CTC head")
-        engine = TorchEngine(
-            checkpoints.load(path, name=self.model),
-            device=device_of(self.device, place),
-            precision=self.precision,
-            head="ctc",
-        )
+        device = device_of(self.device, place)
+
+        def loaded() -> TorchEngine:
+            engine = TorchEngine(
+                checkpoints.load(path, name=self.model),
+                device=device,
+                precision=self.precision,
+                head="ctc",
+            )
+            return engine if self.adapter is None else engine.adapted(self.adapter)[1]
+
+        engine = shared(("align", path, self.adapter, self.precision, device), loaded)
         engine.tokenizer.encode("", self.language)  # refuses a language that is no part of it
-        return engine if self.adapter is None else engine.adapted(self.adapter)[1]
+        return engine
 
     def _work(self, engine: TorchEngine, place: Place, items: Sequence[Item]) -> Iterator[Outcome]:
         found: dict[int, Outcome] = {}
