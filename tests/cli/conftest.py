@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import time
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -104,3 +106,28 @@ def start(*arguments: str | Path, program: str = "", **options) -> subprocess.Po
         text=True,
         **options,
     )
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    """A time that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time that whatever shows progress goes by."""
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock

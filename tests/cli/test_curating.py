@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -10,36 +9,12 @@ from typing import Any
 
 import pytest
 
-from auricle.cli import curating
 from auricle.cli.curating import Curating, told
 from auricle.curation.progress import Counts
+from tests.cli.conftest import Clock, Terminal
 
 PLAN = SimpleNamespace(name="clean", stages=())
 SHARDS = {"read": (4, 4), "probe-1": (4, 4), "transcribe-2": (1, 4)}
-
-
-class Terminal(io.StringIO):
-    """Says that it is one."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-class Clock:
-    """A time that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(curating.time, "monotonic", clock)
-    return clock
 
 
 def batch(

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import sys
 
 import pytest
 
-from auricle.cli import watching
 from auricle.cli.watching import Watch
-
-
-class Terminal(io.StringIO):
-    """Says that it is one."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-class Clock:
-    """A time that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(watching.time, "monotonic", clock)
-    return clock
+from tests.cli.conftest import Clock, Terminal
 
 
 def step(watch: Watch, number: int, **changes: object) -> None:

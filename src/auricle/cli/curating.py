@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from auricle.cli.reporting import clock, say_above
 from auricle.curation.progress import Counts, Plan
 from auricle.curation.wording import readable, span
 
@@ -90,10 +91,7 @@ class Curating:
 
     def say(self, line: str) -> None:
         """A line on stderr whether or not the rest is quiet."""
-        if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+        say_above(self._live, line)
 
     def _stop(self) -> None:
         if self._live is not None:
@@ -220,13 +218,6 @@ def told(summary: Mapping[str, Any]) -> list[str]:
             if step.get(fate)
         ]
     return lines
-
-
-def clock(seconds: float) -> str:
-    """0:42, 1:02:03."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _most(reasons: Mapping[str, int]) -> str:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress
 
 
@@ -128,6 +129,21 @@ def warnings_to(report: Speaks, *, quiet: bool) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.propagate = propagate
+
+
+def say_above(shown: Live | Progress | None, line: str) -> None:
+    """A line on stderr, above what is live there."""
+    if shown is not None:
+        shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def clock(seconds: float) -> str:
+    """0:42, 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _progress_bar() -> Progress:

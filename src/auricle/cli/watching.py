@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from auricle.cli.reporting import clock, say_above
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -104,10 +106,7 @@ class Watch:
 
     def say(self, line: str) -> None:
         """A line on stderr whether or not the rest is quiet."""
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+        say_above(self._bar, line)
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -146,18 +145,12 @@ class Watch:
         if self._memory is not None:
             parts.append(f"GPU {self._memory / 2**30:.1f} GiB")
         if self._left is not None:
-            parts.append(f"{_clock(self._left)} left")
+            parts.append(f"{clock(self._left)} left")
         return ", ".join(parts)
 
 
 def _percent(wer: float) -> str:
     return f"{100 * wer:.2f} %"
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _bar() -> Progress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
 
 from auricle.curation.items import Item
@@ -87,6 +87,20 @@ class Choice(NamedTuple):
 
     name: str
     reason: str
+
+
+def choose_for(
+    facts: Facts, wanted: Wanted | None, *, device: str, head: str | None = None
+) -> Choice:
+    """`choose_model` for a step: one that keeps to the CPU, or that needs a head.
+
+    Raises:
+        ConfigError: No model in the catalogue suits.
+    """
+    if device == "cpu":
+        facts = replace(facts, device="cpu")
+    wanted = wanted or Wanted()
+    return choose_model(facts, wanted if head is None else replace(wanted, head=head))
 
 
 def choose_model(facts: Facts, wanted: Wanted = Wanted()) -> Choice:

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ import numpy as np
 
 from auricle import audio
 from auricle.audio import AudioFormat, AudioInfo, FilePart, Samples
-from auricle.curation.items import Item, Quarantined
-from auricle.curation.step import Place
+from auricle.curation.items import Item, Outcome, Quarantined
+from auricle.curation.step import Place, Work
 from auricle.errors import AudioError
 from auricle.files import file_beside
 
@@ -158,6 +158,19 @@ def with_file(item: Mapping[str, Any], name: str, start: float, seconds: float) 
 def refused(item: Item, error: AudioError, place: Place) -> Quarantined:
     """What becomes of an item whose sound cannot be used; where the job lies is no part of it."""
     return Quarantined(item, error.reason, str(error).replace(f"{place.folder}{os.sep}", ""))
+
+
+def on_sound(place: Place, one: Callable[[Item], Outcome]) -> Work:
+    """The work of a step that hears one item at a time; sound that cannot be used is refused."""
+
+    def work(items: Sequence[Item]) -> Iterator[Outcome]:
+        for item in items:
+            try:
+                yield one(item)
+            except AudioError as error:
+                yield refused(item, error, place)
+
+    return work
 
 
 @contextmanager

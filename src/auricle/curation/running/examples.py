@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,22 +100,13 @@ def _sound_alike(one: Item, other: Item, folder: Path) -> bool:
 def _item(example: Example, number: int, folder: Path) -> Item:
     item = {ID: f"example{number}", **example.item}
     if example.sound is not None:
+        from auricle import audio
+
         path = folder / f"example{number}.wav"
-        write_wav(path, example.sound(), example.sample_rate)
+        with path.open("wb") as file:
+            audio.write(file, [example.sound()], example.sample_rate, "wav")
         item["audio_filepath"] = str(path)
     return item
-
-
-def write_wav(path: Path, samples: Any, sample_rate: int) -> None:
-    """Mono samples [S] between -1 and 1, as 16 bits."""
-    import numpy as np
-
-    whole = (np.clip(samples, -1, 1) * 32767).round().astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(whole.tobytes())
 
 
 def _compare(

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from auricle.curation.items import Item, Outcome, Quarantined
 from auricle.curation.step import Batch, Example, Needs, Place, Step, Work
 from auricle.curation.steps.hearing import (
-    AUTO,
     breath,
     check_options,
     clips_of,
     device_of,
-    memory_gb,
+    needs_of,
     without_place,
 )
 from auricle.errors import ConfigError
@@ -84,8 +83,7 @@ class AudioLanguage(Step):
     @property
     def needs(self) -> Needs:
         """Memory for the model."""
-        size = memory_gb(self.model) if self.memory_gb is None else self.memory_gb
-        return Needs(size, accelerator=self.device == AUTO)
+        return needs_of(self.model, self.memory_gb, self.device)
 
     @property
     def examples(self) -> tuple[Example, ...]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from auricle.audio import AUDIO_FORMATS, AudioFormat, Samples, check_rate
-from auricle.curation.items import ID, Item, Outcome
-from auricle.curation.sound import heard, kept, refused, stretch, with_file
+from auricle.curation.items import ID, Item
+from auricle.curation.sound import heard, kept, on_sound, stretch, with_file
 from auricle.curation.step import Example, Place, Step, Work
-from auricle.errors import AudioError, ConfigError
+from auricle.errors import ConfigError
 
 CODECS: dict[AudioFormat, str] = {"flac": "flac", "wav": "pcm_s16le"}
 
@@ -73,14 +72,10 @@ class Convert(Step):
     def open(self, place: Place) -> Work:
         """Nothing to load."""
 
-        def work(items: Sequence[Item]) -> Iterator[Outcome]:
-            for item in items:
-                try:
-                    yield converted(item, place, self.sample_rate, self.channel, self.format)
-                except AudioError as error:
-                    yield refused(item, error, place)
+        def one(item: Item) -> Item:
+            return converted(item, place, self.sample_rate, self.channel, self.format)
 
-        return work
+        return on_sound(place, one)
 
 
 def converted(

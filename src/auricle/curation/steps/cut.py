@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from auricle.audio import AudioFormat, Samples
-from auricle.curation.items import Item, Outcome
-from auricle.curation.sound import refused
+from auricle.curation.items import Item
+from auricle.curation.sound import on_sound
 from auricle.curation.step import Example, Place, Step, Work
 from auricle.curation.steps.convert import CODECS, check_format, converted
-from auricle.errors import AudioError
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,11 @@ class Cut(Step):
     def open(self, place: Place) -> Work:
         """Nothing to load."""
 
-        def work(items: Sequence[Item]) -> Iterator[Outcome]:
-            for item in items:
-                try:
-                    whole = item.get("offset") is None
-                    yield item if whole else converted(item, place, None, None, self.format)
-                except AudioError as error:
-                    yield refused(item, error, place)
+        def one(item: Item) -> Item:
+            whole = item.get("offset") is None
+            return item if whole else converted(item, place, None, None, self.format)
 
-        return work
+        return on_sound(place, one)
 
 
 def _noise() -> Samples:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,9 +17,9 @@ import numpy.typing as npt
 from auricle.audio import Samples
 from auricle.curation.graph import Composite, Node
 from auricle.curation.items import ID, Filtered, Item, Outcome
-from auricle.curation.sound import heard, refused
+from auricle.curation.sound import heard, on_sound
 from auricle.curation.step import Example, Place, Step, WholeExample, WholeStep, Work
-from auricle.errors import AudioError, ConfigError
+from auricle.errors import ConfigError
 from auricle.metrics import plain
 
 Same = Literal["audio", "text"]
@@ -72,8 +71,8 @@ class Fingerprint(Step):
         )
 
     def open(self, place: Place) -> Work:
-        """A function over items, one by one."""
-        return partial(_with_hashes, place)
+        """Nothing to load."""
+        return on_sound(place, lambda item: {**item, KEY: _sound_hash(item, place)})
 
 
 @dataclass(frozen=True)
@@ -157,14 +156,6 @@ def _groups(hashes: Iterable[bytes | None]) -> npt.NDArray[np.int32]:
     groups[order] = np.where(alone, -1, np.cumsum(new, dtype=np.int32))
     groups[np.frombuffer(empty, bool)] = -1
     return groups
-
-
-def _with_hashes(place: Place, items: Sequence[Item]) -> Iterator[Outcome]:
-    for item in items:
-        try:
-            yield {**item, KEY: _sound_hash(item, place)}
-        except AudioError as error:
-            yield refused(item, error, place)
 
 
 def _sound_hash(item: Item, place: Place) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from auricle.curation.items import Item, Quarantined
-from auricle.curation.step import Place
+from auricle.curation.step import Batch, Needs, Place
+from auricle.curation.steps.memory import UNMEASURED
 from auricle.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +64,17 @@ def check_options(device: str, batch_seconds: float | str = AUTO) -> None:
         isinstance(batch_seconds, bool | str) or not 0 < batch_seconds < float("inf")
     ):
         raise ConfigError(f"batch_seconds is {batch_seconds!r}: use a number of seconds, or auto")
+
+
+def batch_of(batch_seconds: float | str) -> Batch:
+    """By the seconds of sound in it; a minute where nothing was measured."""
+    return Batch(seconds=UNMEASURED if batch_seconds == AUTO else float(batch_seconds))
+
+
+def needs_of(model: str, stated: float | None, device: str) -> Needs:
+    """Memory for a model: `stated` GB, or a guess by its size."""
+    size = memory_gb(model) if stated is None else stated
+    return Needs(size, accelerator=device == AUTO)
 
 
 def breath() -> Samples:

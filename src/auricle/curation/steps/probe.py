@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from auricle.audio import Samples
-from auricle.curation.items import Item, Outcome
-from auricle.curation.sound import heard, refused
+from auricle.curation.items import Item
+from auricle.curation.sound import heard, on_sound
 from auricle.curation.step import Example, Place, Step, Work
 from auricle.curation.steps.measuring import Measures
-from auricle.errors import AudioError
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,7 @@ class Probe(Step):
 
     def open(self, place: Place) -> Work:
         """Nothing to load."""
-
-        def work(items: Sequence[Item]) -> Iterator[Outcome]:
-            for item in items:
-                try:
-                    yield _probed(item, place)
-                except AudioError as error:
-                    yield refused(item, error, place)
-
-        return work
+        return on_sound(place, lambda item: _probed(item, place))
 
 
 def _probed(item: Item, place: Place) -> Item:

@@ -7,20 +7,21 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from auricle.curation.choosing import Facts, Wanted, choose_model
+from auricle.curation.choosing import Facts, Wanted, choose_for
 from auricle.curation.items import Item, Outcome, Quarantined
 from auricle.curation.step import Batch, Example, Needs, Place, Step, Work
 from auricle.curation.steps.hearing import (
     AUTO,
+    batch_of,
     breath,
     check_options,
     clips_of,
     device_of,
-    memory_gb,
+    needs_of,
     shared,
     without_place,
 )
-from auricle.curation.steps.memory import MOST, UNMEASURED, measured_seconds
+from auricle.curation.steps.memory import MOST, measured_seconds
 from auricle.decoding.confidence import mean
 from auricle.errors import ConfigError
 
@@ -106,14 +107,12 @@ class Transcribe(Step):
     @property
     def batch(self) -> Batch:
         """By the seconds of sound in it; a minute where nothing was measured."""
-        seconds = UNMEASURED if self.batch_seconds == AUTO else float(self.batch_seconds)
-        return Batch(seconds=seconds)
+        return batch_of(self.batch_seconds)
 
     @property
     def needs(self) -> Needs:
         """Memory for the model."""
-        size = memory_gb(self.model) if self.memory_gb is None else self.memory_gb
-        return Needs(size, accelerator=self.device == AUTO)
+        return needs_of(self.model, self.memory_gb, self.device)
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -144,12 +143,7 @@ class Transcribe(Step):
         """
         if not self.unsettled:
             return self, ""
-        if self.device == "cpu":
-            facts = replace(facts, device="cpu")
-        wanted = self.wanted or Wanted()
-        if self.head is not None:
-            wanted = replace(wanted, head=self.head)
-        choice = choose_model(facts, wanted)
+        choice = choose_for(facts, self.wanted, device=self.device, head=self.head)
         return replace(self, model=choice.name, wanted=None), choice.reason
 
     def budget(self, place: Place) -> Batch:
