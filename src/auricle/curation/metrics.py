@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from auricle.curation.running.store import whole_lines
+
 METRICS = "metrics.jsonl"
 _MB = 10**6
 
@@ -59,14 +61,7 @@ class MetricsLog:
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """All whole lines of a file, one after the other; none where there is no file."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            with suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    yield record
+    return (record for record in whole_lines(path) if isinstance(record, dict))
 
 
 def rss_mb() -> float | None:
