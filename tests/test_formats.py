@@ -253,3 +253,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         spoken("a").save(tmp_path / "no" / "a.txt")
     assert caught.value.filename == str(tmp_path / "no" / "a.txt")
+
+
+def test_warnings_of_the_sound_are_kept_in_json_and_left_out_where_there_are_none() -> None:
+    said = Transcript("hi", warnings=("1.2 seconds are missing",))
+    assert json.loads(render(said, "json"))["warnings"] == ["1.2 seconds are missing"]
+    assert Transcript.from_dict(said.to_dict()) == said
+    assert "warnings" not in Transcript("hi").to_dict()
+    assert Transcript.from_dict({"text": "hi"}).warnings == ()

@@ -76,7 +76,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said in one recording, streamed or not."""
+    """What was said in one recording, streamed or not.
+
+    `warnings` are what the sound itself gave cause for: seconds that are missing from a damaged
+    file, channels that cancel each other. Plain sentences, also logged.
+    """
 
     text: str
     segments: tuple[Segment, ...] = ()
@@ -85,6 +89,7 @@ class Transcript:
     language: str | None = None
     duration: float = 0.0
     model: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write to `path`; the suffix chooses txt, json, srt, vtt, ctm or tsv.
@@ -109,8 +114,11 @@ class Transcript:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; fields that are None are left out."""
-        return _plain(self)
+        """Plain values, ready for JSON; fields that are None, and no warnings, are left out."""
+        plain = _plain(self)
+        if self.warnings:
+            plain["warnings"] = list(self.warnings)
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -118,6 +126,7 @@ class Transcript:
         return cls(
             **{
                 **data,
+                "warnings": tuple(data.get("warnings", ())),
                 "segments": tuple(Segment.from_dict(s) for s in data.get("segments", ())),
                 "words": tuple(Word.from_dict(w) for w in data.get("words", ())),
                 "tokens": tuple(Token.from_dict(t) for t in data.get("tokens", ())),
@@ -128,6 +137,8 @@ class Transcript:
 def _plain(value: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for field in fields(value):
+        if field.name == "warnings":
+            continue
         item = getattr(value, field.name)
         if isinstance(item, tuple):
             out[field.name] = [_plain(x) for x in item]

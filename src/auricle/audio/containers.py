@@ -68,6 +68,8 @@ class Track:
     container: InputContainer
     stream: AudioStream
     wav_seconds: float | None = None
+    wav_whole: bool = False  # all the bytes that a WAV says it has are there
+    chained: bool = False  # an Ogg file of several streams, one after the other
     whole: bool = False  # what is damaged is refused rather than passed over
     mp3_counted: bool = False
     within_page: bool = False  # an Ogg file that ends there lacks its end
@@ -113,7 +115,8 @@ def opened_track(source: Opened, *, whole: bool = False) -> Iterator[Track]:
     """
     import av
 
-    wav_seconds = _wav_seconds(source.file)
+    wav_seconds, wav_whole = _wav_seconds(source.file)
+    chained = _chained(source.file)
     mp3_counted = whole and _mp3_counted(source.file)
     within_page = whole and _within_page(source.file)
     try:
@@ -133,7 +136,17 @@ def opened_track(source: Opened, *, whole: bool = False) -> Iterator[Track]:
         raise AudioError(_why_not_media(source)) from error
     with container:
         stream = _best_stream(container, source.name)
-        yield Track(source.name, container, stream, wav_seconds, whole, mp3_counted, within_page)
+        yield Track(
+            source.name,
+            container,
+            stream,
+            wav_seconds,
+            wav_whole,
+            chained,
+            whole,
+            mp3_counted,
+            within_page,
+        )
 
 
 def _best_stream(container: InputContainer, name: str) -> AudioStream:
@@ -156,10 +169,13 @@ def _best_stream(container: InputContainer, name: str) -> AudioStream:
     return best
 
 
-def _wav_seconds(file: BinaryIO) -> float | None:
-    """How long a PCM WAV says it is; None for all else, and for a size that was never filled in."""
+def _wav_seconds(file: BinaryIO) -> tuple[float | None, bool]:
+    """How long a PCM WAV says it is, and whether all of that is there.
+
+    None for all else, and for a size that was never filled in.
+    """
     head = file.read(12)
-    bytes_per_second, seconds = 0, None
+    bytes_per_second, seconds, whole = 0, None, False
     while head[:4] == b"RIFF" and head[8:] == b"WAVE":
         kind, size = file.read(4), int.from_bytes(file.read(4), "little")
         if kind == b"fmt ":
@@ -169,10 +185,28 @@ def _wav_seconds(file: BinaryIO) -> float | None:
         elif kind == b"data" or not size:
             if bytes_per_second and 0 < size < _UNKNOWN_SIZE:
                 seconds = size / bytes_per_second
+                whole = file.tell() + size <= file.seek(0, os.SEEK_END)
             break
         file.seek(size + size % 2, os.SEEK_CUR)
     file.seek(0)
-    return seconds
+    return seconds, whole
+
+
+def _chained(file: BinaryIO) -> bool:
+    """Whether an Ogg file holds several streams one after the other."""
+    at, begun, chained = 0, False, False
+    while not chained:
+        file.seek(at)
+        head = file.read(_PAGE_HEAD + 255)
+        if head[:4] != b"OggS" or len(head) < _PAGE_HEAD:
+            break
+        first = bool(head[5] & 2)  # a first page; those of the streams of one link come together
+        chained = first and begun
+        begun = begun or not first
+        segments = head[_PAGE_HEAD - 1]
+        at += _PAGE_HEAD + segments + sum(head[_PAGE_HEAD : _PAGE_HEAD + segments])
+    file.seek(0)
+    return chained
 
 
 def _mp3_counted(file: BinaryIO) -> bool:

@@ -36,6 +36,13 @@ Source = str | PathLike[str] | bytes | BinaryIO | npt.NDArray[Any]
 
 _DTYPES = ("int16", "int32", "float32", "float64")
 _TRUSTED_SECONDS = 4 * 3600.0
+_END_SECONDS = 1.0  # decoded to see where a file whose header counts samples really ends
+# fmt: off
+_SNDFILE_PCM = frozenset({
+    "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le",
+    "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw",
+})
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,49 @@ def probe(source: Source) -> AudioInfo:
     """
     with opened(source) as file, opened_track(file) as track:
         return track.info
+
+
+def length(source: Source) -> float:
+    """How many seconds of sound `read` gives for all of a file, measured where headers only guess.
+
+    A header is believed where it counts samples and the file's end is where it says (PCM in WAV);
+    FLAC, MP4 and the like are decoded near their end; everything else (MP3, ADTS, Ogg, Matroska,
+    MPEG) is decoded from end to end, some hundred times faster than it plays. `probe` is what to
+    ask when an estimate will do.
+
+    Raises:
+        AudioError: See `read`.
+    """
+    with opened(source) as file, opened_track(file) as track:
+        if track.wav_seconds is not None and track.wav_whole:
+            return track.wav_seconds
+        start = max(0.0, (track.info.duration or 0.0) - _END_SECONDS)
+        end = 0.0
+        for span in spans(track, None, start):
+            end = span.start + len(span.samples) / span.rate
+    return end
+
+
+def libsndfile_reads(source: Source) -> bool:
+    """Whether libsndfile (1.1 or later) reads a file, and so soundfile, Lhotse and NeMo do.
+
+    Told by container and codec, whatever the file's name ends in: PCM in WAV, AIFF, AU or W64, and
+    FLAC; MP3; Vorbis or Opus in one Ogg stream. Not a WAV that was piped (its size is 0 or
+    0xFFFFFFFF), several Ogg streams in a row, FLAC or Speex in Ogg, G.722 in WAV.
+
+    Raises:
+        AudioError: It is no audio at all.
+    """
+    with opened(source) as file, opened_track(file) as track:
+        codec = track.info.codec
+        form = track.container.format.name
+        if form == "wav":
+            return codec in _SNDFILE_PCM and track.wav_seconds is not None
+        if form == "ogg":
+            return codec in ("vorbis", "opus") and not track.chained
+        if form in ("aiff", "au", "w64"):
+            return codec in _SNDFILE_PCM
+        return (form, codec) in (("flac", "flac"), ("mp3", "mp3"))
 
 
 def read(
