@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ import numpy as np
 import pytest
 
 from auricle import audio
+from auricle.audio import Samples
+from auricle.curation.readers import BadRow, Tar
+from auricle.curation.sound import read_sound
+from auricle.curation.step import Place
 from auricle.errors import AudioError, ConfigError, ManifestError
+from auricle.training.checking import bad_rows
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.sounds import TarSound
 from auricle.training.sources import Source, open_sources
@@ -155,6 +161,169 @@ def test_webdataset_is_read(tmp_path: Path) -> None:
     assert second.data["speaker"] == "x"
     assert source.dropped == {"sound that is not there": 1}
     assert np.array_equal(second.sound.read(RATE), audio.read(files["set/b.1.wav"]))
+
+
+def pairs(source: SourceRecipe, folder: Path) -> dict[str, int]:
+    """The pitch in Hz that each text meets, in training; curation must agree."""
+    found = {item.text: _hz(item.sound.read(RATE)) for item in opened(source, folder).items()}
+    paths = (expanded(names or (), folder) for names in (source.tar, source.manifest))
+    tars, rows = (tuple(map(str, group)) for group in paths)
+    items = Tar(tars, rows or None).items(folder)
+    heard = {i["text"]: _hz(read_sound(i, Place(folder))) for i in items if isinstance(i, dict)}
+    assert heard == found
+    return found
+
+
+def _hz(samples: Samples) -> int:
+    return int(np.argmax(np.abs(np.fft.rfft(samples, RATE))))
+
+
+@pytest.mark.parametrize(
+    ("shards", "rows"),
+    [
+        # Each member is a tone; None: no sound of that name is in the shard of the row.
+        ([{"a/1.wav": 300, "b/1.wav": 600}], {"a/1.wav": 300, "b/1.wav": 600, "c/1.wav": None}),
+        ([{"t.01.ogg": 300, "t.02.ogg": 600}], {"t.01.wav": 300, "t.02.mp3": 600, "t.03": None}),
+        ([{"a/1.wav": 300}, {"b/1.wav": 600}], {"a/1.wav": 300, "b/1.wav": 600}),
+        ([{"1.flac": 300}, {"1.wav": 600}], {"1.wav": 600}),
+        ([{"t.wav": 300}], {"t.1": None, "t.2": None, "t": 300}),
+        ([{"./a/1.wav": 300, "b//2.wav": 600}], {"a/1.wav": 300, "/b/2.wav": 600}),
+        ([{"u\u0308.wav": 300, "o.wav": 600}], {"\u00fc.wav": 300, "\u00f6.wav": None}),
+        ([{"x_00.json": 300, "x_00.flac": 600}], {"x_00.wav": 600}),
+        ([{"t.flac": 300, "t-sub2.flac": 600}], {"t.flac": 300, "t-sub1.flac": 300}),
+    ],
+)
+def test_a_text_never_meets_anothers_sound(
+    tmp_path: Path, shards: list[dict[str, int]], rows: dict[str, int | None]
+) -> None:
+    for number, names in enumerate(shards):
+        files = {name: wav(tone(0.1, hz)) for name, hz in names.items()}
+        write_tar(tmp_path / f"audio_{number}.tar", files)
+    for known in (False, True)[: 3 - len(shards)]:  # whether the rows give their shard
+        shard = {"shard_id": 0} if known else {}
+        said = [{"audio_filepath": name, "duration": 0.1, "text": name, **shard} for name in rows]
+        write_rows(tmp_path / "m.json", said)
+        tars = tuple(f"audio_{number}.tar" for number in range(len(shards)))
+        expected = {name: hz for name, hz in rows.items() if hz}
+        assert pairs(SourceRecipe(manifest="m.json", tar=tars), tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("shards", "name", "both"),
+    [
+        ([["a.flac", "a.ogg"]], "a.wav", r"audio_0\.tar: a\.flac or \S*audio_0\.tar: a\.ogg;"),
+        ([["x/a.wav"], ["x/a.wav"]], "x/a.wav", r"audio_0\.tar: x/a.wav or \S*1\.tar: x/a\.wav;"),
+        ([["a.wav", "a.wav"]], "a.wav", r"0\.tar: a\.wav or \S*0\.tar: a\.wav;"),
+        ([["t.wav", "t-sub1.flac"]], "t-sub1.wav", r"t-sub1\.flac or \S*0\.tar: t\.wav;"),
+    ],
+)
+def test_a_row_that_fits_two_members_names_both(
+    tmp_path: Path, shards: list[list[str]], name: str, both: str
+) -> None:
+    for number, names in enumerate(shards):
+        with tarfile.open(tmp_path / f"audio_{number}.tar", "w") as tar:
+            for member in names:
+                tar.addfile(tarfile.TarInfo(member), io.BytesIO())
+    write_rows(tmp_path / "m.json", [{"audio_filepath": name, "duration": 1.0}])
+    tars = tuple(f"audio_{number}.tar" for number in range(len(shards)))
+    source = SourceRecipe(manifest="m.json", tar=tars)
+    said = rf"m\.json, line 1: audio_filepath fits two recordings, got '{name}', .*{both}"
+    with pytest.raises(ManifestError, match=said):
+        opened(source, tmp_path)
+    (line,) = bad_rows([source], tmp_path)
+    assert re.search(said, line)
+    paths = (tuple(str(tmp_path / one) for one in names) for names in (tars, ("m.json",)))
+    (row,) = Tar(*paths).items(tmp_path)
+    assert isinstance(row, BadRow) and (row.reason, row.data["line"]) == ("broken row", 1)
+    assert re.search(both, row.detail)
+
+
+def test_a_shard_that_is_not_read_lends_no_sound(tmp_path: Path) -> None:
+    """Shards may be left out of a source; names may be the same in all of them."""
+    write_tar(tmp_path / "audio_3.tar", {"1.wav": wav(tone(0.1, 300))})
+    row = {"audio_filepath": "1.wav", "duration": 0.1}
+    write_rows(tmp_path / "m.json", [{**row, "text": str(n), "shard_id": n} for n in (3, 7)])
+    source = SourceRecipe(manifest="m.json", tar="audio_3.tar")
+    assert pairs(source, tmp_path) == {"3": 300}
+    dropped = opened(source, tmp_path).dropped
+    assert dropped == {"sound that is not there": 1}
+    assert dropped.examples == [
+        f"{tmp_path / 'm.json'}: 1.wav is not in the shards that are read: its shard_id is 7"
+    ]
+
+
+def test_names_of_all_kinds_meet_only_their_own(tmp_path: Path) -> None:
+    """An exact name, or the same folder and the same name but for the suffix; never another."""
+    rng = np.random.default_rng(0)
+    met = 0
+    for _ in range(150):
+        names = dict.fromkeys(_drawn_name(rng) for _ in range(6))
+        shards = tuple(f"audio_{number}.tar" for number in range(2))
+        halves = [name for name in names if rng.random() < 0.5]
+        for shard, some in zip(shards, (halves, names.keys() - {*halves}), strict=True):
+            write_tar(tmp_path / shard, dict.fromkeys(some, b"x"))
+        rows = [{"audio_filepath": _drawn_name(rng), "duration": 1.0} for _ in range(4)]
+        write_rows(tmp_path / "m.json", [{**row, "text": row["audio_filepath"]} for row in rows])
+        paths = tuple(str(tmp_path / shard) for shard in shards)
+        for item in Tar(paths, str(tmp_path / "m.json")).items(tmp_path):
+            if isinstance(item, dict):
+                name, member = item["text"], item["audio_filepath"]
+                assert member == name or name not in names
+                assert member == name or _without_suffix(name) == _without_suffix(member)
+                met += member != name
+            elif item.reason == "no sound":
+                alike = [n for n in names if _without_suffix(n) == _without_suffix(item.name)]
+                assert not alike
+    assert met > 20
+
+
+def _drawn_name(rng: np.random.Generator) -> str:
+    parts = ("", "a/", "b/"), ("1", "2", "1.1", "1.2", "\u00e9"), (".wav", ".flac", ".opus")
+    return "".join(str(rng.choice(part)) for part in parts)
+
+
+def _without_suffix(name: str) -> str:
+    return str(Path(name).with_suffix(""))
+
+
+def samples_of(folder: Path, names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The text of each member with sound in a shard of WebDataset's, and the problems of others.
+
+    A text says its own name; training and curation must agree.
+    """
+    files = {name: wav(tone(0.1)) for name in names}
+    files |= {n: json.dumps({"text": n}).encode() for n in names if n.endswith(".json")}
+    files |= {n: n.encode() for n in names if n.endswith((".txt", ".md"))}
+    path = write_tar(folder / "0.tar", files)
+    read = list(Tar(str(path)).items(folder))
+    items = {i["audio_filepath"]: i.get("text", "") for i in read if isinstance(i, dict)}
+    bad = [i for i in read if isinstance(i, BadRow)]
+    if items:
+        source = opened(SourceRecipe(tar="0.tar"), folder)
+        assert {i.sound.name: i.text for i in source.items()} == items  # type: ignore[attr-defined]
+        assert sum(source.dropped.values()) == len(bad)
+    return items, sorted(row.detail.removeprefix(f"{path}: ") for row in bad)
+
+
+def test_samples_with_dots_in_their_names(tmp_path: Path) -> None:
+    """Each sound takes the text of its own name; members of no sample are told."""
+    dotted = ["t.1.wav", "t.1.json", "t.2.json", "t.2.wav"]
+    assert samples_of(tmp_path, dotted) == ({"t.1.wav": "t.1.json", "t.2.wav": "t.2.json"}, [])
+    no_texts = ["t.1.wav", "t.2.ogg"]
+    assert samples_of(tmp_path, no_texts) == ({"t.1.wav": "", "t.2.ogg": ""}, [])
+    whole = ["d.x/a.wav", "d.x/a.txt", "d.x/a.meta.json", "d.x/._a.wav", "README.md", "b.mp3"]
+    assert samples_of(tmp_path, whole) == ({"d.x/a.wav": "d.x/a.txt", "b.mp3": ""}, [])
+    one_lost = ["t.1.wav", "t.1.txt", "t.2.txt"]
+    assert samples_of(tmp_path, one_lost) == ({"t.1.wav": "t.1.txt"}, ["t.2.txt has no sound"])
+    beside = "has no text of its name, but texts without sound stand beside it"
+    assert samples_of(tmp_path, ["t.1.wav", "t.2.wav", "t.json"]) == (
+        {},
+        [f"t.1.wav {beside}", f"t.2.wav {beside}", "t.json has no sound"],
+    )
+    assert samples_of(tmp_path, ["a.wav", "a.flac", "a.json", "b.wav"]) == (
+        {"b.wav": ""},
+        ["a.wav and a.flac and a.json share a name: keep one sound, and one text of a kind"],
+    )
 
 
 def test_measuring_a_member_reads_its_header_alone(tmp_path: Path) -> None:

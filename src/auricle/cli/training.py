@@ -189,7 +189,8 @@ def _check(recipe: Recipe, *, quiet: bool) -> int:
 
 
 def _opened(sources: Sequence[SourceRecipe], data: DataRecipe) -> list[Source]:
-    """The sources; of rows that cannot be read, all are listed before the first one is raised."""
+    """The sources; rows that cannot be read are counted before the first one is raised."""
+    from auricle.training.check_report import some_of_each
     from auricle.training.checking import bad_rows
     from auricle.training.sources import open_sources
 
@@ -197,7 +198,7 @@ def _opened(sources: Sequence[SourceRecipe], data: DataRecipe) -> list[Source]:
         return open_sources(sources, data)
     except ManifestError:
         with suppress(ManifestError):
-            for line in bad_rows(sources):
+            for line in some_of_each(bad_rows(sources)):
                 typer.echo(line)
         raise
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -42,6 +44,8 @@ KINDS: Mapping[Kind, tuple[str, str]] = {
     "long": ("texts too long for their sound", "check text and duration, or cut the rows better"),
 }
 _BAR = 40
+_SHOWN, _MOST_KINDS = 5, 20  # bad rows of a kind that are shown; kinds that are told apart
+_ENDS = re.compile(r" \(|, got |; ")  # what tells one row's problem from another's stands behind
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Checked:
-    """A source: what it gave, and how many rows the recipe left out, by reason."""
+    """A source: what it gave, and how many rows were left out, by reason, with some problems."""
 
     name: str
     items: int
     seconds: float
     left_out: Mapping[str, int]
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,7 @@ class CheckReport:
         for source in self.sources:
             reasons = ", ".join(f"{why}: {count:,}" for why, count in source.left_out.items())
             yield f"{_short(source.name):<44}{source.items:>10,}{_hours(source.seconds)}  {reasons}"
+            yield from (f"    {example}" for example in source.examples)
         if self.problems:
             yield ""
             yield f"{'problem':<44}{'items':>10}{'hours':>10}  what becomes of them"
@@ -181,6 +187,21 @@ class CheckReport:
                 span = f"over {last:g} s" if math.isinf(top) else f"{last:g} to {top:g} s"
                 yield f"{span:>14} {count:>10,} {bar}"
             last = top
+
+
+def some_of_each(lines: Iterable[str]) -> Iterator[str]:
+    """Lines about bad rows, the first few of each kind, and how many more there are of it."""
+    counts = Counter[str]()
+    for line in lines:
+        kind = _ENDS.split(line)[0].rpartition(": ")[2]
+        if kind not in counts and len(counts) >= _MOST_KINDS:
+            kind = "other problems"
+        counts[kind] += 1
+        if counts[kind] <= _SHOWN:
+            yield line
+    for kind, count in counts.items():
+        if count > _SHOWN:
+            yield f"and {count - _SHOWN:,} more rows: {kind}"
 
 
 def _hours(seconds: float) -> str:

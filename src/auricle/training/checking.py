@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from auricle import manifests
 from auricle.errors import AudioError, ConfigError
 from auricle.tokenizers import Tokenizer
 from auricle.training.alignment import ModelFacts, drop_reason
@@ -28,8 +27,7 @@ from auricle.training.check_report import KINDS, Checked, CheckReport, Kind, Pro
 from auricle.training.items import Item, Sound
 from auricle.training.listed import Joined
 from auricle.training.recipe import DataRecipe, SourceRecipe
-from auricle.training.sources import Source
-from auricle.training.tar import expanded
+from auricle.training.sources import Source, rows_at_fault
 
 _EXAMPLES = 5
 _DAY = 24 * 3600.0  # seconds; nobody says one sentence for longer
@@ -41,17 +39,12 @@ _UNKNOWN = frozenset({"<unk>", "[UNK]"})
 
 
 def bad_rows(sources: Iterable[SourceRecipe], folder: Path | None = None) -> list[str]:
-    """What is wrong with each row that cannot be read, in all manifests of a recipe's sources.
+    """What is wrong with each row that cannot be read, in all files of a recipe's sources.
 
     Raises:
-        ManifestError: A manifest that is missing or damaged.
+        ManifestError: A file that is missing or damaged.
     """
-    found: list[str] = []
-    for source in sources:
-        for path in expanded(source.manifest or (), folder or Path()):
-            for _ in manifests.read(path, bad_row=lambda error: found.append(str(error))):
-                pass
-    return found
+    return [str(e) for source in sources for e in rows_at_fault(source, folder or Path())]
 
 
 def check(
@@ -82,7 +75,8 @@ def check(
         for item, findings in looking.through(source, deep):
             tally.add(item, findings, {f.kind for f in findings} & looking.dropping)
         grown = (tally.items - before[0], tally.seconds - before[1])
-        checked.append(Checked(source.name, *grown, dict(source.dropped)))
+        dropped = source.dropped
+        checked.append(Checked(source.name, *grown, dict(dropped), tuple(dropped.examples)))
     return tally.report(tuple(checked), looking.dropping, data)
 
 

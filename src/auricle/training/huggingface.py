@@ -6,7 +6,6 @@ Their sound is decoded by Auricle's reader from the stored bytes or files, never
 from __future__ import annotations
 
 import pickle
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,7 +19,7 @@ from auricle.errors import AudioError, ConfigError, MissingExtra, first_line
 from auricle.training.folders import folder_rows, is_audio_folder
 from auricle.training.items import Item
 from auricle.training.recipe import DataRecipe, SourceRecipe
-from auricle.training.rows import Found, Sieve
+from auricle.training.rows import Dropped, Found, Sieve
 from auricle.training.sounds import BytesSound, FileSound, MeasuredSound
 
 _BUFFER = 1000  # streamed items hold their sound, so fewer are mixed
@@ -77,7 +76,7 @@ class Streamed:
         return self.source.weight
 
     @property
-    def dropped(self) -> Counter[str]:
+    def dropped(self) -> Dropped:
         """Rows that gave no item, of all passes so far."""
         return self._sieve.dropped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from auricle.errors import ConfigError
 from auricle.training.items import Item
 from auricle.training.recipe import JoinRecipe
+from auricle.training.rows import Dropped
 from auricle.training.sounds import JoinedSound
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class Listed:
     name: str
     weight: float | None
     groups: Sequence[Sequence[Item]]
-    dropped: Mapping[str, int]
+    dropped: Dropped
     buffer: int = 10_000
 
     @property
@@ -63,7 +64,7 @@ class Joined:
     name: str
     weight: float | None
     parts: Sequence[Item]
-    dropped: Mapping[str, int]
+    dropped: Dropped
     join: JoinRecipe
     max_seconds: float
 

@@ -17,6 +17,9 @@ from auricle.training.texts import normalise
 
 _FIELDS = frozenset({"audio_filepath", "duration", "offset", "text", "lang"})
 _NOTHING: Mapping[str, Any] = {}  # a proxy could not be sent to a worker
+_EXAMPLES = 3
+NO_SOUND = "sound that is not there"
+UNSURE = "sound or text whose other half is unsure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Found:
     """A row as a source holds it; `data` is all of it, and what filters look at.
 
     The `text` and `duration` of some kinds of source are whatever stands there.
-    `problem` says why it cannot be used, where that is known from the start.
+    `problem` says why it cannot be used, where that is known from the start; it counts as `reason`.
     """
 
     name: str
@@ -34,6 +37,21 @@ class Found:
     language: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    reason: str = NO_SOUND
+
+
+class Dropped(Counter[str]):
+    """How many rows gave no item, by reason, and the first of those that have a problem."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.examples: list[str] = []
+
+    def add(self, reason: str, problem: str) -> None:
+        """Count a row with a problem."""
+        self[reason] += 1
+        if self[reason] <= _EXAMPLES:
+            self.examples.append(problem)
 
 
 class Sieve:
@@ -41,7 +59,7 @@ class Sieve:
 
     def __init__(self, source: SourceRecipe, data: DataRecipe) -> None:
         self._source, self._data = source, data
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Dropped()
 
     def items(self, rows: Iterable[Found]) -> Iterator[Item]:
         """The items of the rows that are kept.
@@ -54,7 +72,7 @@ class Sieve:
             if row.problem is not None:
                 if self._data.invalid == "refuse":
                     raise ManifestError(row.problem)
-                self.dropped["sound that is not there"] += 1
+                self.dropped.add(row.reason, row.problem)
                 continue
             check_values(row)
             if (reason := self._unwanted(row)) is not None:
@@ -62,10 +80,10 @@ class Sieve:
                 continue
             try:
                 duration = row.sound.seconds() if row.duration is None else row.duration
-            except AudioError:
+            except AudioError as error:
                 if self._data.invalid == "refuse":
                     raise
-                self.dropped["sound that cannot be read"] += 1
+                self.dropped.add("sound that cannot be read", str(error))
                 continue
             if (reason := self._misfit(duration)) is not None:
                 self.dropped[reason] += 1

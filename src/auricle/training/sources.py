@@ -5,8 +5,8 @@ What is read here are names, texts and headers; sound is read by workers, when i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -14,13 +14,14 @@ import numpy as np
 
 from auricle import manifests
 from auricle.errors import ConfigError, ManifestError
+from auricle.manifests import OnBadRow
 from auricle.training.cuts import cut_rows
 from auricle.training.folders import is_audio_folder
 from auricle.training.huggingface import Streamed, dataset_rows
 from auricle.training.items import Item
 from auricle.training.listed import Joined, Listed
 from auricle.training.recipe import DataRecipe, SourceRecipe
-from auricle.training.rows import Found, Sieve
+from auricle.training.rows import Dropped, Found, Sieve, check_values
 from auricle.training.sounds import FileSound
 from auricle.training.tar import expanded, rows_of_nemo, webdataset_rows
 from auricle.training.texts import check_one_style, style_of
@@ -40,7 +41,7 @@ class Source(Protocol):
         """Its share of what is drawn; None draws every item once an epoch."""
 
     @property
-    def dropped(self) -> Mapping[str, int]:
+    def dropped(self) -> Dropped:
         """Rows that gave no item."""
 
     @property
@@ -87,6 +88,24 @@ def texts(sources: Iterable[Source], most: int | None = None) -> Iterator[str]:
         yield from (item.text for item in islice(source.items(), most))
 
 
+def rows_at_fault(source: SourceRecipe, folder: Path) -> Iterator[ManifestError]:
+    """What is wrong with each row of a source that no training would begin with.
+
+    Raises:
+        ManifestError: A file that is missing or damaged.
+    """
+    wrong: list[ManifestError] = []
+    if source.dataset is None:
+        for found in chain.from_iterable(_rows(source, folder, wrong.append)):
+            try:
+                check_values(found)
+            except ManifestError as error:
+                wrong.append(error)
+            yield from wrong
+            wrong.clear()
+    yield from wrong
+
+
 def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
     name = _name(source)
     if source.weight is not None and not source.weight > 0:
@@ -97,8 +116,8 @@ def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
     if source.streaming and not is_audio_folder(folder / name):
         return _streamed(Streamed(source, data, folder))
     sieve = Sieve(source, data)
-    groups = [list(sieve.items(rows)) for rows in _first(source.limit, _rows(source, folder))]
-    groups = [group for group in groups if group]
+    rows = (list(sieve.items(group)) for group in _first(source.limit, _rows(source, folder)))
+    groups = [items for items in rows if items]
     if not groups:
         raise ManifestError(f"{name}: no items to learn from: {sieve.reasons()}")
     if source.join is not None:
@@ -128,18 +147,26 @@ def _name(source: SourceRecipe) -> str:
     return value if isinstance(value, str) else ", ".join(value[:2])
 
 
-def _rows(source: SourceRecipe, folder: Path) -> Iterator[Iterable[Found]]:
-    """The rows of a source, in groups that lie side by side."""
+def _rows(
+    source: SourceRecipe, folder: Path, bad_row: OnBadRow | None = None
+) -> Iterator[Iterable[Found]]:
+    """The rows of a source, in groups that lie side by side.
+
+    Rows of manifests, tars and cuts that cannot be read go to `bad_row`; None raises them.
+    """
     paths = [] if source.manifest is None else expanded(source.manifest, folder)
     if source.tar is not None:
         shards = expanded(source.tar, folder)
-        yield from rows_of_nemo(paths, shards, source) if paths else webdataset_rows(shards, source)
+        if paths:
+            yield from rows_of_nemo(paths, shards, source, bad_row)
+        else:
+            yield from webdataset_rows(shards, source, bad_row)
     elif source.dataset is not None:
         yield dataset_rows(source, folder)
     elif source.cuts is not None:
-        yield cut_rows(folder / Path(source.cuts).expanduser())
+        yield cut_rows(folder / Path(source.cuts).expanduser(), bad_row)
     else:
-        yield _manifest_rows(paths, source)
+        yield _manifest_rows(paths, source, bad_row)
 
 
 def _first(limit: int | None, groups: Iterator[Iterable[Found]]) -> Iterator[Iterable[Found]]:
@@ -155,9 +182,11 @@ def _first(limit: int | None, groups: Iterator[Iterable[Found]]) -> Iterator[Ite
             return
 
 
-def _manifest_rows(paths: Iterable[Path], source: SourceRecipe) -> Iterator[Found]:
+def _manifest_rows(
+    paths: Iterable[Path], source: SourceRecipe, bad_row: OnBadRow | None
+) -> Iterator[Found]:
     for path in paths:
-        for row in manifests.read(path):
+        for row in manifests.read(path, bad_row=bad_row):
             sound = FileSound(str(row.path), row.offset, row.duration)
             at = f" at {row.offset:g} s" if row.offset else ""
             text = row.data.get(source.text_column) or ""

@@ -90,11 +90,12 @@ def checked(item: Item, name: str) -> Item | BadRow:
 
 def item_of(found: Found) -> Item | BadRow:
     """The item of a row that training's readers have found; its sound is a file or in a tar."""
-    from auricle.training.rows import check_values
+    from auricle.training.rows import NO_SOUND, check_values
     from auricle.training.sounds import FileSound, TarSound
 
     if found.problem is not None:
-        return checked_bad(BadRow(found.name, "no sound", found.problem, dict(found.data)))
+        reason = "no sound" if found.reason == NO_SOUND else "broken row"
+        return checked_bad(BadRow(found.name, reason, found.problem, dict(found.data)))
     try:
         check_values(found)
     except ManifestError as error:
