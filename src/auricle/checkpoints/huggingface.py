@@ -16,6 +16,7 @@ from torch import Tensor
 from auricle.checkpoints.checkpoint import Checkpoint, check, feature_tensors
 from auricle.checkpoints.huggingface_config import (
     compose_config,
+    compose_generation,
     compose_processor,
     translate_config,
 )
@@ -28,6 +29,7 @@ from auricle.errors import CheckpointError, ConfigError, first_line
 from auricle.tokenizers import HFTokenizer
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
@@ -81,6 +83,7 @@ def save_huggingface(checkpoint: Checkpoint, path: Path, *, head: str | None = N
     state = to_huggingface(checkpoint.tensors, config, head)
     with folder_beside(path) as folder:
         write_json(folder / CONFIG, values)
+        write_json(folder / GENERATION, compose_generation(values))
         write_json(folder / PROCESSORS[0], processor)
         write_json(
             folder / "tokenizer_config.json",

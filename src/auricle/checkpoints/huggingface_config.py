@@ -9,7 +9,7 @@ from typing import Any
 from auricle.checkpoints.sections import Section
 from auricle.errors import CheckpointError, ConfigError
 from auricle.features import LogMelConfig
-from auricle.models.asr import ModelConfig, PromptConfig, TransducerConfig
+from auricle.models.asr import MOST_SYMBOLS, ModelConfig, PromptConfig, TransducerConfig
 from auricle.models.conformer import ConformerConfig
 from auricle.models.heads import JointConfig, PredictorConfig
 
@@ -155,10 +155,10 @@ def compose_config(config: ModelConfig, head: str) -> dict[str, Any]:
     transducer = config.transducer
     values.update(
         blank_token_id=config.vocab_size,
-        decoder_hidden_size=transducer.predictor.hidden,
+        decoder_hidden_size=transducer_width(transducer),
         num_decoder_layers=transducer.predictor.layers,
         hidden_act=transducer.joint.activation,
-        max_symbols_per_step=transducer.max_symbols or 10,
+        max_symbols_per_step=transducer.max_symbols or MOST_SYMBOLS,
         is_encoder_decoder=True,
     )
     if transducer.durations:
@@ -168,6 +168,30 @@ def compose_config(config: ModelConfig, head: str) -> dict[str, Any]:
         values["prompt_intermediate_size"] = 2 * encoder.d_model
         values["default_prompt_id"] = config.prompt.languages.get("auto", 0)
     return values
+
+
+def transducer_width(transducer: TransducerConfig) -> int:
+    """The one width that transformers gives to the predictor and the joint network."""
+    return max(transducer.predictor.hidden, transducer.joint.hidden)
+
+
+def compose_generation(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`generation_config.json` of a folder with this `config.json`.
+
+    Without it `generate` does not know which token to start from, and takes a TDT's durations,
+    which stand behind the vocabulary, for tokens. (transformers' convert_nemo_to_hf.py)
+    """
+    generation = {"pad_token_id": values["pad_token_id"]}
+    if "blank_token_id" not in values:
+        return generation
+    size, durations = values["vocab_size"], len(values.get("durations", ()))
+    generation["decoder_start_token_id"] = values["blank_token_id"]
+    # An id that is never emitted: only with one are the shorter clips of a batch padded at their
+    # end. Without, transformers 5.24 decodes them on until the longest is done.
+    generation["eos_token_id"] = size + durations
+    if durations:
+        generation["suppress_tokens"] = [*range(size, size + durations)]
+    return generation
 
 
 def compose_processor(config: ModelConfig, head: str, blank: str) -> dict[str, Any]:
@@ -397,10 +421,9 @@ def _lacking(
         ),
     }
     if head != "ctc" and config.transducer is not None:
-        predictor, joint = config.transducer.predictor, config.transducer.joint
+        predictor = config.transducer.predictor
         lacking["a stateless predictor"] = predictor.kind != "lstm"
         lacking["an LSTM with projections"] = bool(predictor.rnn_hidden)
-        lacking["a joint of another width than the predictor"] = predictor.hidden != joint.hidden
     return lacking
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.models.asr import ModelConfig
+from auricle.checkpoints.huggingface_config import transducer_width
+from auricle.models.asr import ModelConfig, TransducerConfig
 from auricle.models.conformer import ConformerConfig
 
 _LEAVES = {
@@ -77,8 +79,34 @@ def to_huggingface(
             continue
         if key == "ctc.weight":
             value = value[:, :, None]  # [V+1, D, 1]
+        elif config.transducer is not None:
+            value = _widened(key, value, config.transducer)
         state[_theirs(key, grouped)] = value
     return state
+
+
+def _widened(key: str, value: Tensor, transducer: TransducerConfig) -> Tensor:
+    """A predictor or joint network in transformers' one width, which zeros fill up.
+
+    A cell of an LSTM whose weights are 0 stays 0, and what a joint makes of 0 meets a weight of 0.
+    """
+    width = transducer_width(transducer)
+    predictor = width - transducer.predictor.hidden
+    joint = width - transducer.joint.hidden
+    if key == "predictor.embed.weight":
+        return F.pad(value, (0, predictor))
+    if key.startswith("predictor.lstm.weight"):
+        gates = value.reshape(4, -1, value.shape[1])  # [4, P, P]
+        return F.pad(gates, (0, predictor, 0, predictor)).flatten(0, 1)
+    if key.startswith("predictor.lstm.bias"):
+        return F.pad(value.reshape(4, -1), (0, predictor)).flatten()
+    if key in ("joint.enc.bias", "joint.pred.bias"):
+        return F.pad(value, (0, joint))
+    if key == "joint.enc.weight":
+        return F.pad(value, (0, 0, 0, joint))
+    if key == "joint.pred.weight":
+        return F.pad(value, (0, predictor, 0, joint))
+    return F.pad(value, (0, joint)) if key == "joint.out.weight" else value
 
 
 def module_from_huggingface(name: str) -> str:

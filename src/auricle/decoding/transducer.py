@@ -22,6 +22,7 @@ from torch import Tensor
 
 from auricle.decoding import Head, Hypothesis
 from auricle.decoding.confidence import Measure, max_prob
+from auricle.models.asr import MOST_SYMBOLS
 
 if TYPE_CHECKING:
     from auricle.models.asr import ASR
@@ -32,8 +33,6 @@ State = tuple[Tensor, ...]
 
 LONGEST_BLOCK = 64
 PENDING_VALUES = 1 << 21  # logits kept for one batched softmax: 8 MB
-# Where no bound is asked for: a network that never finds the blank again must not hang the caller.
-MOST_SYMBOLS = 100
 
 
 class PredictorLike(Protocol):

@@ -22,12 +22,15 @@ from auricle.models.jasper import JasperBlockConfig, JasperConfig, JasperEncoder
 
 T = TypeVar("T")
 
+# Tokens at one step where a model sets no bound: one that never emits a blank must not hang.
+MOST_SYMBOLS = 100
+
 
 @dataclass(frozen=True)
 class TransducerConfig:
     """An RNN transducer; a TDT when there are `durations`, which are counted in encoder steps.
 
-    `max_symbols` bounds the tokens at one step, None for no bound.
+    `max_symbols` bounds the tokens at one step, None for no bound but `MOST_SYMBOLS`.
     """
 
     predictor: PredictorConfig
