@@ -5,8 +5,17 @@ A message says what happened, with which value and where, and what to do.
 """
 
 
+MOST_BYTES = 1800  # of a message
+
+
 class AuricleError(Exception):
-    """The root of all errors that Auricle raises on purpose."""
+    """The root of all errors that Auricle raises on purpose.
+
+    Its message is one printable line of bounded length, whatever names and values went into it.
+    """
+
+    def __init__(self, message: object = "", *others: object) -> None:
+        super().__init__(one_line(str(message)), *others)
 
 
 class AudioError(AuricleError, ValueError):
@@ -52,6 +61,18 @@ class Overloaded(AuricleError, RuntimeError):
     """The service has no room for this request now; try again later."""
 
 
+def one_line(text: str, most: int = MOST_BYTES) -> str:
+    """`text` with control characters escaped; of a long one the beginning and the end."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text.encode()) <= most:
+        return text
+    half = most // 2 - 3
+    whole = text.encode()
+    ends = whole[:half].decode(errors="ignore"), whole[-half:].decode(errors="ignore")
+    return " ... ".join(ends)
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, in 200 characters; its kind where it says nothing."""
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    return one_line(str(error).strip().partition("\n")[0][:200]) or type(error).__name__

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auricle.config import Size, Within, settle
 from auricle.errors import ConfigError
 
 Normalisation = str | tuple[tuple[float, ...], tuple[float, ...]] | None
@@ -29,11 +30,11 @@ class LogMelConfig:
     for every mel bin. `fmax` None means half the sample rate.
     """
 
-    sample_rate: int = 16000
-    n_mels: int = 80
-    n_fft: int = 512
-    win_length: int = 400
-    hop_length: int = 160
+    sample_rate: Annotated[int, Within(1, 384_000)] = 16000
+    n_mels: Annotated[int, Within(1, 512)] = 80
+    n_fft: Annotated[int, Within(2, 2**14)] = 512
+    win_length: Annotated[int, Within(2, 2**14)] = 400
+    hop_length: Size = 160
     window: str = "hann"
     preemphasis: float | None = 0.97
     fmin: float = 0.0
@@ -43,14 +44,15 @@ class LogMelConfig:
     log_guard_type: str = "add"
     log_guard: float = 2**-24
     normalize: Normalisation = "per_feature"
-    pad_to: int = 0
+    pad_to: Annotated[int, Within(0, 2**12)] = 0
     pad_value: float = 0.0
     mag_power: float = 2.0
     exact_pad: bool = False
     dither: float = 1e-5
-    frame_splicing: int = 1
+    frame_splicing: Annotated[int, Within(1, 64)] = 1
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.window not in WINDOWS:
             raise ConfigError(f"window {self.window!r} is not one of {', '.join(WINDOWS)}")
         if self.win_length > self.n_fft:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self, TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from auricle.config import Size, Within, made, settle, shown
 from auricle.errors import ConfigError
 from auricle.features import LogMel, LogMelConfig
 from auricle.models import optimising
 from auricle.models.conformer import ConformerConfig, ConformerEncoder
 from auricle.models.heads import CTCHead, Joint, JointConfig, PredictorConfig, build_predictor
 from auricle.models.jasper import JasperBlockConfig, JasperConfig, JasperEncoder
-
-T = TypeVar("T")
 
 # Tokens at one step where a model sets no bound: one that never emits a blank must not hang.
 MOST_SYMBOLS = 100
@@ -35,17 +33,29 @@ class TransducerConfig:
 
     predictor: PredictorConfig
     joint: JointConfig
-    durations: tuple[int, ...] = ()
-    max_symbols: int | None = 10
+    durations: tuple[Annotated[int, Within(0, 1000)], ...] = ()
+    max_symbols: Annotated[int, Within(1, 10_000)] | None = 10
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 @dataclass(frozen=True)
 class PromptConfig:
     """A language prompt: `languages` gives each tag the number that is shown to the model."""
 
-    num_prompts: int = 128
+    num_prompts: Size = 128
     languages: Mapping[str, int] = field(default_factory=dict)
     default_language: str = "auto"
+
+    def __post_init__(self) -> None:
+        settle(self)
+        for language, number in self.languages.items():
+            if not 0 <= number < self.num_prompts:
+                raise ConfigError(
+                    f"language {shown(language)} has the prompt {number}, and there are "
+                    f"{self.num_prompts} of them from 0 on"
+                )
 
 
 @dataclass(frozen=True)
@@ -54,16 +64,17 @@ class ModelConfig:
 
     features: LogMelConfig
     encoder: ConformerConfig | JasperConfig
-    vocab_size: int
+    vocab_size: Annotated[int, Within(1, 2**22)]
     ctc: bool
     transducer: TransducerConfig | None
     prompt: PromptConfig | None = None
     default_head: str = "ctc"
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.default_head not in self.heads:
             raise ConfigError(
-                f"default_head {self.default_head!r} is not one of the model's heads: "
+                f"default_head {shown(self.default_head)} is not one of the model's heads: "
                 f"{', '.join(self.heads) or 'it has none'}"
             )
 
@@ -86,16 +97,12 @@ class ModelConfig:
         """The inverse of `to_dict`.
 
         Raises:
-            ConfigError: A key is unknown or missing.
+            ConfigError: A key is unknown or missing, or a value does not fit.
         """
-        return _read(
-            cls,
-            data,
-            features=lambda v: _read(LogMelConfig, v, "features"),
-            encoder=_read_encoder,
-            transducer=lambda v: v and _read_transducer(v),
-            prompt=lambda v: v and _read(PromptConfig, v, "prompt"),
-        )
+        if isinstance(data, Mapping) and "encoder" in data:
+            data = {**data, "encoder": _encoder(data["encoder"])}
+        config: Self = made(cls, data)
+        return config
 
 
 class ASR(nn.Module):
@@ -239,49 +246,14 @@ def _refuse_to_save(model: nn.Module, prefix: str, keep_vars: bool) -> None:
     raise ConfigError("an optimised model has nothing to save: save the one it was made from")
 
 
-def _read_encoder(data: Mapping[str, Any]) -> ConformerConfig | JasperConfig:
+def _encoder(data: Any) -> ConformerConfig | JasperConfig:
+    kinds = {"conformer": ConformerConfig, "jasper": JasperConfig}
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"encoder.kind {shown(kind)} is neither conformer nor jasper")
     rest = {key: value for key, value in data.items() if key != "kind"}
-    match data.get("kind"):
-        case "conformer":
-            return _read(ConformerConfig, rest, "encoder")
-        case "jasper":
-            return _read(
-                JasperConfig,
-                rest,
-                "encoder",
-                blocks=lambda rows: tuple(
-                    _read(JasperBlockConfig, row, f"encoder.blocks.{i}")
-                    for i, row in enumerate(rows)
-                ),
-            )
-    raise ConfigError(f"encoder.kind {data.get('kind')!r} is neither conformer nor jasper")
-
-
-def _read_transducer(data: Mapping[str, Any]) -> TransducerConfig:
-    return _read(
-        TransducerConfig,
-        data,
-        "transducer",
-        predictor=lambda v: _read(PredictorConfig, v, "transducer.predictor"),
-        joint=lambda v: _read(JointConfig, v, "transducer.joint"),
-    )
-
-
-def _read(
-    kind: type[T], data: Mapping[str, Any], where: str = "", **nested: Callable[[Any], Any]
-) -> T:
-    """Build the dataclass `kind`; `nested` says how fields that are dataclasses are read."""
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    prefix = f"{where}." if where else ""
-    for key in data:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            raise ConfigError(f"unknown configuration key {prefix}{key}; nearest is {near[0]}")
-    values = {k: nested[k](v) if k in nested else _tuples(v) for k, v in data.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:  # a field without a default is missing
-        raise ConfigError(f"configuration {where or 'root'}: {error}") from None
+    encoder: ConformerConfig | JasperConfig = made(kinds[kind], rest, "encoder")
+    return encoder
 
 
 def _plain(value: Any) -> Any:
@@ -289,10 +261,4 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return tuple(_tuples(item) for item in value)
     return value

@@ -7,12 +7,13 @@ Parameter names below the encoder are those of NeMo's checkpoints.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auricle.config import Probability, Size, SizeOrNone, Within, settle
 from auricle.errors import ConfigError
 from auricle.models.attention import (
     AttentionConfig,
@@ -34,7 +35,7 @@ from auricle.models.subsampling import (
     build_subsampling,
 )
 
-ContextSize = tuple[int, ...]
+ContextSize = tuple[SizeOrNone, ...]
 
 SUBSAMPLINGS = (
     "striding",
@@ -59,43 +60,44 @@ class ConformerConfig:
     (left, chunk, right), given per call only: offline attention is then always unlimited.
     """
 
-    feat_in: int
-    n_layers: int
-    d_model: int
-    feat_out: int = -1
+    feat_in: Size
+    n_layers: Annotated[int, Within(1, 512)]
+    d_model: Size
+    feat_out: SizeOrNone = -1
     causal_downsampling: bool = False
     subsampling: str = "striding"
-    subsampling_factor: int = 4
-    subsampling_conv_channels: int = -1
+    subsampling_factor: Annotated[int, Within(1, 256)] = 4
+    subsampling_conv_channels: SizeOrNone = -1
     reduction: Literal["pooling", "striding"] | None = None
     reduction_position: int | None = None
-    reduction_factor: int = 1
-    ff_expansion_factor: int = 4
+    reduction_factor: Annotated[int, Within(1, 256)] = 1
+    ff_expansion_factor: Annotated[int, Within(1, 256)] = 4
     self_attention_model: str = "rel_pos"
-    n_heads: int = 4
+    n_heads: Size = 4
     att_context_size: tuple[ContextSize, ...] = ((-1, -1),)
     att_context_probs: tuple[float, ...] | None = None
     att_chunk_context_size: tuple[tuple[int, ...], ...] | None = None
     att_context_style: str = "regular"
     xscaling: bool = True
     untie_biases: bool = True
-    conv_kernel_size: int = 31
+    conv_kernel_size: Size = 31
     conv_norm_type: str = "batch_norm"
     conv_context_size: Literal["causal"] | tuple[int, int] | None = None
     conv_context_style: Literal["regular", "dcc"] = "regular"
     use_bias: bool = True
-    dropout: float = 0.1
-    dropout_pre_encoder: float = 0.1
-    dropout_emb: float = 0.1
-    dropout_att: float = 0.0
-    stochastic_depth_drop_prob: float = 0.0
+    dropout: Probability = 0.1
+    dropout_pre_encoder: Probability = 0.1
+    dropout_emb: Probability = 0.1
+    dropout_att: Probability = 0.0
+    stochastic_depth_drop_prob: Probability = 0.0
     stochastic_depth_mode: Literal["linear", "uniform"] = "linear"
     stochastic_depth_start_layer: int = 1
-    global_tokens: int = 0
-    global_tokens_spacing: int = 1
+    global_tokens: Annotated[int, Within(0, 2**12)] = 0
+    global_tokens_spacing: Size = 1
     global_attn_separate: bool = False
 
     def __post_init__(self) -> None:
+        settle(self)
         _one_of("subsampling", self.subsampling, SUBSAMPLINGS)
         _one_of("self_attention_model", self.self_attention_model, ATTENTIONS)
         _one_of("att_context_style", self.att_context_style, CONTEXT_STYLES)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from auricle.config import Probability, Size, Within, settle
 
 # What a predictor remembers; in each tensor the batch is dimension 1.
 State = tuple[Tensor, ...]
@@ -32,27 +34,33 @@ class PredictorConfig:
     checkpoint has no embedding for the blank; ours then gets a row of zeros, which is the same.
     """
 
-    vocab_size: int
-    hidden: int
-    layers: int = 1
+    vocab_size: Annotated[int, Within(1, 2**22)]
+    hidden: Size
+    layers: Annotated[int, Within(1, 64)] = 1
     kind: Literal["lstm", "stateless"] = "lstm"
-    context_size: int = 2
+    context_size: Annotated[int, Within(1, 64)] = 2
     normalization_mode: Literal["layer"] | None = None
-    rnn_hidden: int | None = None
+    rnn_hidden: Size | None = None
     blank_as_pad: bool = True
-    dropout: float = 0.0
+    dropout: Probability = 0.0
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 @dataclass(frozen=True)
 class JointConfig:
     """`n_outputs` counts tokens, the blank and durations."""
 
-    encoder_dim: int
-    predictor_dim: int
-    hidden: int
-    n_outputs: int
+    encoder_dim: Size
+    predictor_dim: Size
+    hidden: Size
+    n_outputs: Annotated[int, Within(1, 2**23)]
     activation: Literal["relu", "tanh", "sigmoid"] = "relu"
-    dropout: float = 0.0
+    dropout: Probability = 0.0
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 class CTCHead(nn.Linear):

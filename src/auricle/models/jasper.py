@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from auricle.config import Probability, Size, SizeOrNone, Within, settle
 from auricle.errors import ConfigError
 from auricle.models.convolution import TimeConv, beyond, hide
 from auricle.models.norms import BatchNorm, GroupNorm
@@ -26,6 +28,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 NORMS = ("batch", "group", "instance", "layer")
 EPS = 1e-3
+MOST_PADS = 2**16  # frames: beyond it a clip is mostly padding
 
 
 @dataclass(frozen=True)
@@ -36,29 +39,35 @@ class JasperBlockConfig:
     written out here: blocks inherit nothing.
     """
 
-    filters: int
-    repeat: int
-    kernel: int
-    stride: int = 1
-    dilation: int = 1
-    dropout: float = 0.0
+    filters: Size
+    repeat: Annotated[int, Within(1, 256)]
+    kernel: Size
+    stride: Annotated[int, Within(1, 64)] = 1
+    dilation: Size = 1
+    dropout: Probability = 0.0
     residual: bool = False
     separable: bool = False
     se: bool = False
-    se_context_size: int = -1
-    se_reduction_ratio: int = 8
-    kernel_size_factor: float = 1.0
+    se_context_size: SizeOrNone = -1
+    se_reduction_ratio: Size = 8
+    kernel_size_factor: Annotated[float, Within(0, 64)] = 1.0
     stride_last: bool = False
     residual_mode: str = "add"
     residual_dense: bool = False
-    groups: int = 1
-    heads: int = -1
-    future_context: int = -1
+    groups: Size = 1
+    heads: SizeOrNone = -1
+    future_context: SizeOrNone = -1
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.stride > 1 and self.dilation > 1:
             raise ConfigError(
                 f"a block has stride {self.stride} and dilation {self.dilation}: one must be 1"
+            )
+        if sum(self.pads) > MOST_PADS:
+            raise ConfigError(
+                f"a block with kernel {self.width} and dilation {self.dilation} pads "
+                f"{sum(self.pads)} frames; at most {MOST_PADS} are taken"
             )
 
     @property
@@ -83,15 +92,16 @@ class JasperBlockConfig:
 class JasperConfig:
     """`feat_in` counts mel bins; with `frame_splicing` the first block sees a multiple of it."""
 
-    feat_in: int
+    feat_in: Size
     blocks: tuple[JasperBlockConfig, ...]
     activation: str = "relu"
     normalization_mode: str = "batch"
-    norm_groups: int = -1
+    norm_groups: SizeOrNone = -1
     conv_mask: bool = True
-    frame_splicing: int = 1
+    frame_splicing: Annotated[int, Within(1, 64)] = 1
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.activation not in ACTIVATIONS:
             raise ConfigError(
                 f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
