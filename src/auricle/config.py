@@ -77,12 +77,16 @@ def made(kind: Any, values: Any, where: str = "") -> Any:
         ConfigError: No mapping, a key that is unknown or missing, or a value that does not fit.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or 'the configuration'} is {shown(values)}; it must be a mapping")
+        raise ConfigError(
+            f"{where or 'the configuration'} is {shown(values)}; it must be a mapping"
+        )
     prefix = f"{where}." if where else ""
     known = {field.name: field for field in fields(kind)}
     for key in values:
         if key not in known:
-            raise ConfigError(f"unknown configuration key {prefix}{shown_name(key)}; {hint(str(key), known)}")
+            raise ConfigError(
+                f"unknown configuration key {prefix}{shown_name(key)}; {hint(str(key), known)}"
+            )
     hints = _hints(kind)
     given = {name: _inner(hints[name], value, prefix + name) for name, value in values.items()}
     try:

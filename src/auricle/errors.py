@@ -4,7 +4,6 @@ One root, and each leaf is the matching builtin too, so that ``except ValueError
 A message says what happened, with which value and where, and what to do.
 """
 
-
 MOST_BYTES = 1800  # of a message
 
 

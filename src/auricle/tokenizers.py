@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from auricle.errors import CheckpointError, ConfigError, first_line
+from auricle.config import Within, fitted, shown
+from auricle.errors import AuricleError, CheckpointError, ConfigError, first_line
 
+_Size = Annotated[int, Within(0, 2**22)]
 SPACE = "\u2581"  # how sentencepiece spells the space before a word
 
 
@@ -61,7 +64,7 @@ class SentencePieceTokenizer:
         self._processor: Any = SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise CheckpointError(
                 "the sentencepiece model cannot be read; take tokenizer.model from the original "
                 f"checkpoint again ({first_line(error)})"
@@ -218,13 +221,8 @@ class HFTokenizer:
         self._content = content
         self._size = size
         self._blank = size if blank is None else blank
-        try:
+        with panics_refused("tokenizer.json"):
             self._tokenizer: Any = tokenizers.Tokenizer.from_str(content.decode())
-        except Exception as error:  # the library raises bare Exception for any malformed file
-            raise CheckpointError(
-                "tokenizer.json cannot be read; take it from the original checkpoint again "
-                f"({first_line(error)})"
-            ) from None
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
@@ -243,13 +241,15 @@ class HFTokenizer:
 
     def encode(self, text: str, language: str | None = None) -> list[int]:
         """Ids of `text`; the language has no meaning here."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        with panics_refused("tokenizer.json"):
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [i if i < self._blank else i - 1 for i in ids if i != self._blank]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; special tokens are left out."""
         theirs = [self._theirs(i) for i in ids]
-        return str(self._tokenizer.decode(theirs, skip_special_tokens=True))
+        with panics_refused("tokenizer.json"):
+            return str(self._tokenizer.decode(theirs, skip_special_tokens=True))
 
     def starts_word(self, id: int) -> bool:
         """By the mark that this vocabulary uses for a space, or by `##`."""
@@ -261,7 +261,9 @@ class HFTokenizer:
 
     @cached_property
     def _starts_word(self) -> Callable[[str], bool]:
-        if json.loads(self._content)["model"].get("type") == "WordPiece":
+        with panics_refused("tokenizer.json"):
+            kind = json.loads(self._content)["model"].get("type")
+        if kind == "WordPiece":
             return lambda piece: not piece.startswith("##")
         return lambda piece: piece.startswith((SPACE, "\u0120"))
 
@@ -338,28 +340,75 @@ def from_files(spec: Mapping[str, Any], files: Mapping[str, bytes]) -> Tokenizer
     if kind == "sentencepiece":
         return SentencePieceTokenizer(_file(files, "tokenizer.model"))
     if kind == "char":
-        return CharTokenizer(json.loads(_file(files, "labels.json")))
+        return CharTokenizer(_labels(_file(files, "labels.json")))
     if kind == "wordpiece":
         return WordPieceTokenizer(read_vocabulary(_file(files, "vocab.txt")))
     if kind == "huggingface":
         content = _file(files, "tokenizer.json")
-        return HFTokenizer(content, size=spec["size"], blank=spec.get("blank"))
+        size = fitted(spec.get("size"), _Size, "tokenizer.size")
+        blank = fitted(spec.get("blank"), _Size | None, "tokenizer.blank")
+        return HFTokenizer(content, size=size, blank=blank)
     if kind == "aggregate":
         parts: dict[str, Tokenizer] = {}
-        for number, part in enumerate(spec["parts"]):
+        listed = fitted(spec.get("parts"), tuple[Mapping[str, Any], ...], "tokenizer.parts")
+        for number, part in enumerate(listed):
             prefix = f"{number}."
             own = {n.removeprefix(prefix): c for n, c in files.items() if n.startswith(prefix)}
-            parts[part["language"]] = from_files(part, own)
+            language = fitted(part.get("language"), str, f"tokenizer.parts.{number}.language")
+            if part.get("kind") == "aggregate":
+                raise CheckpointError("an aggregate tokenizer holds another one; fetch it again")
+            parts[language] = from_files(part, own)
         return AggregateTokenizer(parts)
     raise CheckpointError(
-        f"tokenizer kind {kind!r} is unknown; "
+        f"tokenizer kind {shown(kind)} is unknown; "
         "it is one of sentencepiece, char, wordpiece, huggingface, aggregate"
     )
 
 
 def read_vocabulary(content: bytes) -> list[str]:
-    """The pieces of a `vocab.txt`, one per line."""
-    return [line.rstrip("\r") for line in content.decode().split("\n") if line.strip("\r")]
+    """The pieces of a `vocab.txt`, one per line.
+
+    Raises:
+        CheckpointError: It is not UTF-8.
+    """
+    try:
+        lines = content.decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"the vocabulary is not UTF-8 ({first_line(error)}); fetch the checkpoint again"
+        ) from None
+    return [line.rstrip("\r") for line in lines if line.strip("\r")]
+
+
+def _labels(content: bytes) -> list[str]:
+    try:
+        return list(fitted(json.loads(content), tuple[str, ...], "labels.json"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"labels.json is no list of texts ({first_line(error)})") from None
+
+
+@contextmanager
+def panics_refused(what: str) -> Iterator[None]:
+    """Make an error of what the tokenizers library does with malformed files.
+
+    It raises bare Exception, and where its Rust code gives up pyo3's PanicException, which is a
+    BaseException, so that it would end the program.
+
+    Raises:
+        CheckpointError: For either; `what` names the file.
+    """
+    try:
+        yield
+    except AuricleError:
+        raise
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"
+        if not panic and not isinstance(error, Exception):
+            raise
+        raise CheckpointError(
+            f"{what} cannot be read; take it from the original checkpoint again "
+            f"({first_line(error)})"
+        ) from None
 
 
 def _file(files: Mapping[str, bytes], name: str) -> bytes:

@@ -1,4 +1,4 @@
 """Valid inputs, damaged on purpose: whatever comes of them must be a result or an AuricleError.
 
-    python -m tests.mutations --count 2000 --seed 0
+python -m tests.mutations --count 2000 --seed 0
 """

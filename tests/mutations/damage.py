@@ -103,8 +103,10 @@ def damaged_tensors(
             state[name], state[other] = state[other], state[name]
         case "dtype":
             dtype = rng.choice(
-                [torch.int8, torch.uint8, torch.bool, torch.int64, torch.float16, torch.bfloat16]
-                + [torch.float64, torch.complex64, torch.float8_e4m3fn]
+                [
+                    *(torch.int8, torch.uint8, torch.bool, torch.int64, torch.float16),
+                    *(torch.bfloat16, torch.float64, torch.complex64, torch.float8_e4m3fn),
+                ]
             )
             some = names if rng.random() < 0.3 else [name]
             if dtype == torch.complex64 and not pickled:
@@ -183,7 +185,9 @@ def damaged_text(text: str, rng: random.Random) -> tuple[bytes, str]:
         case 4:
             lines[at] = line.replace(":", rng.choice(["", "::", ": \x00", ": &a *a", "\u2028"]), 1)
         case 5:
-            lines[at] = rng.choice(["", "null", "7", '"x"', "[]", "\ufeff" + line, "NaN", "- " + line])
+            lines[at] = rng.choice(
+                ["", "null", "7", '"x"', "[]", "\ufeff" + line, "NaN", "- " + line]
+            )
         case 6:
             lines[at] = line[::-1]
         case _:
@@ -207,8 +211,10 @@ def damaged_tar(members: Mapping[str, bytes], rng: random.Random) -> tuple[bytes
     at = names.index(name)
     item, content = items[at]
     kind = rng.choice(
-        ["renamed", "short", "twice", "left out", "top folder", "link", "size", "negative size"]
-        + ["many", "outside", "header", "odd name", "folder"]
+        [
+            *("renamed", "short", "twice", "left out", "top folder", "link", "size", "many"),
+            *("negative size", "outside", "header", "odd name", "folder"),
+        ]
     )
     match kind:
         case "renamed":

@@ -123,7 +123,7 @@ def _serve(connection: Connection, seed: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    errors = tempfile.TemporaryFile()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
     os.dup2(errors.fileno(), 2)
     os.environ["HF_HUB_OFFLINE"] = "1"
     while True:
@@ -150,7 +150,7 @@ def one(
         what, use = subjects.SUBJECTS[kind][0](rng, Path(room))
         tell(what)
         before, limit = _memory("VmRSS"), _limited()
-        start, begun = time.process_time(), time.monotonic()
+        start = time.process_time()
         if errors is not None:
             errors.seek(0)
             errors.truncate()

@@ -85,7 +85,9 @@ def nemo(rng: random.Random, folder: Path) -> tuple[str, Use]:
     members = dict(_members(source))
     path = folder / "m.nemo"
     content: bytes | None = None
-    match rng.choices(["config", "tensors", "tar", "zip", "artefact", "bytes"], [8, 5, 3, 2, 2, 1])[0]:
+    match rng.choices(["config", "tensors", "tar", "zip", "artefact", "bytes"], [8, 5, 3, 2, 2, 1])[
+        0
+    ]:
         case "config":
             values, what = damaged_values(yaml.safe_load(members[CONFIG]), rng)
             members[CONFIG] = yaml.safe_dump(values, sort_keys=False).encode()
@@ -236,7 +238,13 @@ def manifest(rng: random.Random, folder: Path) -> tuple[str, Use]:
     """Rows of a manifest, one of them wrong."""
     rows = [
         {"audio_filepath": str(SPEECH), "duration": 0.8, "text": "one", "speaker": "a"},
-        {"audio_filepath": str(SPEECH), "duration": 0.4, "offset": 0.2, "text": "two", "lang": "en"},
+        {
+            "audio_filepath": str(SPEECH),
+            "duration": 0.4,
+            "offset": 0.2,
+            "text": "two",
+            "lang": "en",
+        },
         {"audio_filepath": "syllable.wav", "duration": 0.8, "text": "three", "label": [1, 2]},
     ]
     shutil.copy(SPEECH, folder / "syllable.wav")
@@ -275,9 +283,14 @@ def recipe(rng: random.Random, folder: Path) -> tuple[str, Use]:
 def pipeline(rng: random.Random, folder: Path) -> tuple[str, Use]:
     """A packaged pipeline."""
     rows = folder / "rows.jsonl"
-    rows.write_text(json.dumps({"audio_filepath": str(SPEECH), "duration": 0.8, "text": "a"}) + "\n")
+    rows.write_text(
+        json.dumps({"audio_filepath": str(SPEECH), "duration": 0.8, "text": "a"}) + "\n"
+    )
     return _spoiled_yaml(
-        "pipelines", rng, folder, lambda path: command("curate", path, "--dry-run", "-o", folder / "j")
+        "pipelines",
+        rng,
+        folder,
+        lambda path: command("curate", path, "--dry-run", "-o", folder / "j"),
     )
 
 

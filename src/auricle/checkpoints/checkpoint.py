@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from auricle.errors import CheckpointError, ConfigError
+from auricle.config import shown_name
+from auricle.errors import CheckpointError, ConfigError, first_line
 from auricle.features import LogMel
 from auricle.models.asr import ASR, ModelConfig
+from auricle.models.conformer import ConformerConfig
 from auricle.tokenizers import Tokenizer
 
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.int16, torch.int32, torch.int64)
 NAMED = 3  # how many keys an error lists
 FINGERPRINTED = 8  # about how many numbers of a tensor its fingerprint takes
 
@@ -65,10 +69,9 @@ def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:
         dtype: Of the networks; the features stay in float32.
 
     Raises:
-        CheckpointError: A tensor is missing, left over, or of the wrong shape.
+        CheckpointError: A tensor is missing, left over, or of the wrong shape or type.
     """
-    model = skeleton(checkpoint.config, checkpoint.name)
-    _check(checkpoint, model)
+    model = _fitting(checkpoint)
     ties = _ties(model)
     model.load_state_dict(
         {key: _cast(key, value, dtype) for key, value in checkpoint.tensors.items()},
@@ -83,12 +86,50 @@ def build(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ASR:
 
 
 def check(checkpoint: Checkpoint) -> None:
-    """Compare the tensors with what the configuration asks for, without building anything large.
+    """Compare tensors and tokenizer with the configuration, without building anything large.
 
     Raises:
-        CheckpointError: A tensor is missing, left over, or of the wrong shape.
+        CheckpointError: A tensor is missing, left over, of the wrong shape or type, or holds NaN or
+            infinite values; or the tokenizer has another number of pieces than the model.
     """
-    _check(checkpoint, skeleton(checkpoint.config, checkpoint.name))
+    _fitting(checkpoint)
+    size, pieces = checkpoint.config.vocab_size, len(checkpoint.tokenizer.pieces)
+    if pieces != size:
+        raise CheckpointError(
+            f"{checkpoint.name}: the tokenizer has {pieces} pieces and the model {size}; use the "
+            "tokenizer that the model was trained with"
+        )
+    for key, tensor in checkpoint.tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not _finite(tensor):
+            raise CheckpointError(
+                f"{checkpoint.name}: the tensor {key} holds NaN or infinite values; use an earlier "
+                "checkpoint of its training"
+            )
+
+
+def plain(state: object, where: str) -> dict[str, Tensor]:
+    """`state` as a dictionary of plain tensors, whatever a pickle may have made it.
+
+    Raises:
+        CheckpointError: It is something else, or a tensor is sparse, quantised, without numbers, or
+            larger than the numbers that are stored for it.
+    """
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise CheckpointError(f"{where} is no dictionary of tensors; fetch the checkpoint again")
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+            kind = "without numbers" if value.is_meta else "sparse or quantised"
+            raise CheckpointError(
+                f"{where}: the tensor {shown_name(key)} is {kind}; save it as a plain one"
+            )
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{where}: the tensor {shown_name(key)} claims another shape than the numbers "
+                "stored for it have; save a copy of it"
+            )
+    return dict(state)
 
 
 def feature_tensors(config: ModelConfig) -> dict[str, Tensor]:
@@ -119,6 +160,38 @@ def skeleton(config: ModelConfig, name: str) -> ASR:
             return ASR(config)
     except ConfigError as error:
         raise CheckpointError(f"{name}: {error}; it cannot be built") from None
+    except (RuntimeError, ValueError, AssertionError) as error:  # PyTorch's, of sizes
+        raise CheckpointError(
+            f"{name}: the configuration's sizes do not fit together ({first_line(error)}); it "
+            "cannot be built"
+        ) from None
+
+
+def _fitting(checkpoint: Checkpoint) -> ASR:
+    """The networks without numbers, which the checkpoint's tensors fit."""
+    for what, count in _counts(checkpoint.config).items():
+        if count > len(checkpoint.tensors):
+            raise CheckpointError(
+                f"{checkpoint.name}: the configuration has {count} {what} and the file only "
+                f"{len(checkpoint.tensors)} tensors; fetch the checkpoint again"
+            )
+    model = skeleton(checkpoint.config, checkpoint.name)
+    _check(checkpoint, model)
+    return model
+
+
+def _counts(config: ModelConfig) -> dict[str, int]:
+    """What is built one by one, and has a tensor each: too many would take for ever."""
+    encoder = config.encoder
+    if isinstance(encoder, ConformerConfig):
+        counts = {"layers": encoder.n_layers}
+    else:
+        counts = {"convolutions": sum(block.repeat for block in encoder.blocks)}
+    if config.transducer is not None:
+        predictor = config.transducer.predictor
+        stateless = predictor.kind == "stateless"
+        counts["predictor layers"] = predictor.context_size if stateless else predictor.layers
+    return counts
 
 
 def _ties(model: ASR) -> list[list[str]]:
@@ -130,7 +203,8 @@ def _ties(model: ASR) -> list[list[str]]:
 
 
 def _check(checkpoint: Checkpoint, model: ASR) -> None:
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    networks = model.state_dict()
+    expected = {key: tuple(value.shape) for key, value in networks.items()}
     found = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
     problems = []
     if missing := [key for key in expected if key not in found]:
@@ -141,6 +215,12 @@ def _check(checkpoint: Checkpoint, model: ASR) -> None:
     if wrong:
         shapes = [f"{key} is {list(found[key])} and not {list(expected[key])}" for key in wrong]
         problems.append(f"{len(wrong)} of another shape ({_list(shapes)})")
+    for key in () if problems else expected:
+        dtype = checkpoint.tensors[key].dtype
+        numbers = dtype in _FLOATING if networks[key].is_floating_point() else dtype in _WHOLE
+        if not numbers:
+            problems.append(f"{shown_name(key)} is of type {str(dtype).removeprefix('torch.')}")
+            break
     if problems:
         raise CheckpointError(
             f"{checkpoint.name}: the tensors do not fit the configuration: {'; '.join(problems)}; "
@@ -148,8 +228,13 @@ def _check(checkpoint: Checkpoint, model: ASR) -> None:
         )
 
 
+def _finite(tensor: Tensor) -> bool:
+    """One pass without a copy: NaN goes into both ends of the range."""
+    return all(bool(end.isfinite()) for end in torch.aminmax(tensor))
+
+
 def _list(items: Collection[str]) -> str:
-    return ", ".join(list(items)[:NAMED]) + (", ..." if len(items) > NAMED else "")
+    return ", ".join(map(shown_name, list(items)[:NAMED])) + (", ..." if len(items) > NAMED else "")
 
 
 def _cast(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,6 +7,7 @@ so a model is never in memory twice. bfloat16, which numpy lacks, is kept as opa
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from auricle.config import shown_name
 from auricle.errors import CheckpointError, ConfigError
 
 Array = NDArray[Any]
 
 BINARY_VERSION = 6
+MOST_DIMENSIONS = 8  # of an array
 BFLOAT16 = np.dtype("V2")
 _DTYPES = tuple(np.dtype(d) for d in ("<f4", "i1", "<i2", "<i4", "<f2", BFLOAT16))
 _INT8_SCALE = 127.0
@@ -157,8 +160,8 @@ class _Cursor:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.stat().st_size:
-            raise CheckpointError(f"{path} is empty; copy or convert the model anew")
+        if not path.is_file() or not path.stat().st_size:
+            raise CheckpointError(f"{path} is empty or no file; copy or convert the model anew")
         self._bytes = np.memmap(path, np.uint8, mode="r")
         self._at = 0
 
@@ -180,8 +183,15 @@ class _Cursor:
         name = self.text()
         shape = tuple(self.number("<I") for _ in range(self.number("<B")))
         kind, size = self.number("<B"), self.number("<I")
-        if kind >= len(_DTYPES) or size != _DTYPES[kind].itemsize * int(np.prod(shape)):
-            raise CheckpointError(f"{self._path}: variable {name!r} is damaged")
+        if (
+            len(shape) > MOST_DIMENSIONS
+            or kind >= len(_DTYPES)
+            or size != _DTYPES[kind].itemsize * math.prod(shape)
+        ):
+            raise CheckpointError(
+                f"{self._path}: variable {shown_name(name)} is damaged; copy or convert the model "
+                "anew"
+            )
         return name, self._take(size).view(_DTYPES[kind]).reshape(shape)
 
 

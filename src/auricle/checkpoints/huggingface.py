@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from auricle.checkpoints.checkpoint import Checkpoint, check, feature_tensors
+from auricle.checkpoints.checkpoint import Checkpoint, check, feature_tensors, plain
 from auricle.checkpoints.huggingface_config import (
     compose_config,
     compose_generation,
@@ -21,11 +20,17 @@ from auricle.checkpoints.huggingface_config import (
     translate_config,
 )
 from auricle.checkpoints.huggingface_keys import from_huggingface, to_huggingface
-from auricle.checkpoints.reading import read_bytes, read_json, read_safetensors
+from auricle.checkpoints.reading import (
+    read_bytes,
+    read_json,
+    read_pickle,
+    read_safetensors,
+    shards,
+)
 from auricle.checkpoints.sections import Section
 from auricle.checkpoints.tokenizer_json import to_tokenizer_json
 from auricle.checkpoints.writing import folder_beside, write_json, write_safetensors
-from auricle.errors import CheckpointError, ConfigError, first_line
+from auricle.errors import CheckpointError, ConfigError
 from auricle.tokenizers import HFTokenizer
 
 CONFIG = "config.json"
@@ -118,23 +123,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path / WEIGHTS)
     if (path / INDEX).exists():
         state: dict[str, Tensor] = {}
-        shards = {str(shard) for shard in read_json(path / INDEX).get("weight_map", {}).values()}
-        for shard in sorted(shards):
-            if Path(shard).name != shard:
-                raise CheckpointError(f"{path / INDEX} points elsewhere ({shard}); do not use it")
+        for shard in shards(path / INDEX):
             state.update(read_safetensors(path / shard))
         return state
     if (path / PICKLED).exists():
-        return _unpickled(path / PICKLED)
+        return plain(read_pickle(path / PICKLED), str(path / PICKLED))
     raise CheckpointError(f"{path} has no {WEIGHTS}; fetch the checkpoint again")
-
-
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a hostile pickle may raise
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors, nothing of it was run; use a folder "
-            f"with safetensors ({first_line(error)})"
-        ) from None
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from auricle.checkpoints.sections import Section
+from auricle.config import Within, shown
 from auricle.errors import CheckpointError, ConfigError
 from auricle.features import LogMelConfig
 from auricle.models.asr import MOST_SYMBOLS, ModelConfig, PromptConfig, TransducerConfig
@@ -98,13 +99,13 @@ def translate_config(root: Section, processor: Mapping[str, Any]) -> Translation
     Raises:
         CheckpointError: A family that is not run, an unknown key, or a value that is none.
     """
-    kind = str(root.values.get("model_type", ""))
+    kind = root.take("model_type", "", str)
     if kind not in MODEL_TYPES:
         raise CheckpointError(f"{root.where}: {_refusal(kind, root.values)}")
     root.ignore(IGNORED_ROOT)
     head = MODEL_TYPES[kind]
-    size = int(root.take("vocab_size", {"ctc": 1025, "rnnt": 8193, "tdt": 8193}[head])) - 1
-    blank = int(root.take("pad_token_id" if head == "ctc" else "blank_token_id", size))
+    size = root.take("vocab_size", {"ctc": 1025, "rnnt": 8193, "tdt": 8193}[head], int) - 1
+    blank = root.take("pad_token_id" if head == "ctc" else "blank_token_id", size, int)
     if not 0 <= blank <= size:
         raise CheckpointError(f"{root.where}: the blank's id {blank} is not one of {size + 1}")
     section = root.section("encoder_config")
@@ -228,15 +229,15 @@ def _refusal(kind: str, values: Mapping[str, Any]) -> str:
         return f"this is {FOREIGN_TYPES[kind]}"
     if "pretrained_llm" in values or "perception" in values:
         return "this is a speech language model (SALM), which Auricle does not run"
-    named = f"model_type {kind!r}" if kind else "without model_type"
+    named = f"model_type {shown(kind)}" if kind else "without model_type"
     return f"{named} is not run; Auricle runs {', '.join(MODEL_TYPES)}, and Whisper"
 
 
 def _encoder(section: Section, kind: str, processor: Mapping[str, Any]) -> ConformerConfig:
     section.ignore(IGNORED_ENCODER)
     streaming = kind in STREAMING
-    width = int(section.take("hidden_size", 1024))
-    inner = int(section.take("intermediate_size", 4096))
+    width = section.take("hidden_size", 1024, int)
+    inner = section.take("intermediate_size", 4096, int)
     for key, only in (
         ("hidden_act", "silu"),
         ("subsampling_conv_kernel_size", 3),
@@ -244,38 +245,38 @@ def _encoder(section: Section, kind: str, processor: Mapping[str, Any]) -> Confo
     ):
         if section.take(key, only) != only:
             raise CheckpointError(
-                f"{section.where}: {section.name(key)} is {section.values[key]}; only {only} is run"
+                f"{section.where}: {section.name(key)} is {shown(section.values[key])}; only {only} is run"
             )
-    if inner % width:
+    if width < 1 or inner % width:
         raise CheckpointError(
             f"{section.where}: intermediate_size {inner} is no multiple of hidden_size {width}"
         )
-    attention = bool(section.take("attention_bias", True))
-    convolution = bool(section.take("convolution_bias", True))
-    dropout = float(section.take("dropout", 0.1))
+    attention = section.take("attention_bias", True, bool)
+    convolution = section.take("convolution_bias", True, bool)
+    dropout = section.take("dropout", 0.1, float)
     contexts = _contexts(section, processor) if streaming else ((-1, -1),)
     config = ConformerConfig(
-        feat_in=int(section.take("num_mel_bins", 80)),
-        n_layers=int(section.take("num_hidden_layers", 24)),
+        feat_in=section.take("num_mel_bins", 80, int),
+        n_layers=section.take("num_hidden_layers", 24, int),
         d_model=width,
         causal_downsampling=streaming,
         subsampling="dw_striding",
-        subsampling_factor=int(section.take("subsampling_factor", 8)),
-        subsampling_conv_channels=int(section.take("subsampling_conv_channels", 256)),
+        subsampling_factor=section.take("subsampling_factor", 8, int),
+        subsampling_conv_channels=section.take("subsampling_conv_channels", 256, int),
         ff_expansion_factor=inner // width,
-        n_heads=int(section.take("num_attention_heads", 8)),
+        n_heads=section.take("num_attention_heads", 8, int),
         att_context_size=contexts,
         att_context_style="chunked_limited" if streaming else "regular",
-        xscaling=bool(section.take("scale_input", True)),
-        conv_kernel_size=int(section.take("conv_kernel_size", 9)),
+        xscaling=section.take("scale_input", True, bool),
+        conv_kernel_size=section.take("conv_kernel_size", 9, int),
         conv_norm_type="layer_norm" if streaming else "batch_norm",
         conv_context_size="causal" if streaming else None,
         use_bias=attention or convolution,
         dropout=dropout,
         dropout_pre_encoder=dropout,
-        dropout_emb=float(section.take("dropout_positions", 0.0)),
-        dropout_att=float(section.take("attention_dropout", 0.1)),
-        stochastic_depth_drop_prob=float(section.take("layerdrop", 0.1)),
+        dropout_emb=section.take("dropout_positions", 0.0, float),
+        dropout_att=section.take("attention_dropout", 0.1, float),
+        stochastic_depth_drop_prob=section.take("layerdrop", 0.1, float),
         stochastic_depth_mode="uniform",
     )
     section.finish()
@@ -284,23 +285,27 @@ def _encoder(section: Section, kind: str, processor: Mapping[str, Any]) -> Confo
 
 def _contexts(section: Section, processor: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     """The default lookahead first, then the others the processor lists."""
-    left = int(section.take("sliding_window", 71)) - 1
-    default = int(section.take("default_num_lookahead_tokens", 13))
-    listed = processor.get("supported_num_lookahead_tokens") or DEFAULT_LOOKAHEADS
-    others = [int(right) for right in listed if right != default and left % (int(right) + 1) == 0]
+    left = section.take("sliding_window", 71, int) - 1
+    default = section.take("default_num_lookahead_tokens", 13, int)
+    listed = Section(processor, "", section.where).take(
+        "supported_num_lookahead_tokens",
+        DEFAULT_LOOKAHEADS,
+        tuple[Annotated[int, Within(0, 2**16)], ...],
+    )
+    others = [right for right in listed if right != default and left % (right + 1) == 0]
     return tuple((left, right) for right in (default, *others))
 
 
 def _features(processor: Mapping[str, Any], kind: str, n_mels: int, where: str) -> LogMelConfig:
-    section = Section(processor.get("feature_extractor") or {}, "feature_extractor", where)
+    section = Section(processor, "", where).section("feature_extractor")
     section.ignore(IGNORED_EXTRACTOR)
     config = LogMelConfig(
-        sample_rate=int(section.take("sampling_rate", 16000)),
-        n_mels=int(section.take("feature_size", n_mels)),
-        n_fft=int(section.take("n_fft", 512)),
-        win_length=int(section.take("win_length", 400)),
-        hop_length=int(section.take("hop_length", 160)),
-        preemphasis=float(section.take("preemphasis", 0.97)) or None,
+        sample_rate=section.take("sampling_rate", 16000, int),
+        n_mels=section.take("feature_size", n_mels, int),
+        n_fft=section.take("n_fft", 512, int),
+        win_length=section.take("win_length", 400, int),
+        hop_length=section.take("hop_length", 160, int),
+        preemphasis=section.take("preemphasis", 0.97, float) or None,
         normalize=None if kind in STREAMING else "per_feature",
         dither=0.0,
     )
@@ -313,36 +318,37 @@ def _features(processor: Mapping[str, Any], kind: str, n_mels: int, where: str) 
 
 
 def _transducer(root: Section, head: str, size: int, width: int) -> TransducerConfig:
-    hidden = int(root.take("decoder_hidden_size", 640))
-    durations = root.take("durations", (0, 1, 2, 3, 4)) if head == "tdt" else ()
+    hidden = root.take("decoder_hidden_size", 640, int)
+    durations = root.take("durations", (0, 1, 2, 3, 4), tuple[int, ...]) if head == "tdt" else ()
     return TransducerConfig(
         predictor=PredictorConfig(
-            vocab_size=size, hidden=hidden, layers=int(root.take("num_decoder_layers", 2))
+            vocab_size=size, hidden=hidden, layers=root.take("num_decoder_layers", 2, int)
         ),
         joint=JointConfig(
             encoder_dim=width,
             predictor_dim=hidden,
             hidden=hidden,
             n_outputs=size + 1 + len(durations),
-            activation=root.take("hidden_act", "relu"),
+            activation=root.take("hidden_act", "relu", str),
         ),
-        durations=tuple(int(d) for d in durations),
-        max_symbols=int(root.take("max_symbols_per_step", 10)),
+        durations=durations,
+        max_symbols=root.take("max_symbols_per_step", 10, int),
     )
 
 
 def _prompt(root: Section, processor: Mapping[str, Any], width: int) -> PromptConfig:
-    inner = int(root.take("prompt_intermediate_size", 2048))
+    inner = root.take("prompt_intermediate_size", 2048, int)
     if inner != 2 * width:
         raise CheckpointError(
             f"{root.where}: prompt_intermediate_size is {inner}; only twice the hidden size is run"
         )
-    languages = processor.get("prompt_dictionary") or {
-        "auto": int(root.values.get("default_prompt_id", 101))
-    }
+    auto = {"auto": root.take("default_prompt_id", 101, int)}
+    languages = Section(processor, "", root.where).take(
+        "prompt_dictionary", auto, Mapping[str, int]
+    )
     return PromptConfig(
-        num_prompts=int(root.take("num_prompts", 128)),
-        languages={str(name): int(number) for name, number in languages.items()},
+        num_prompts=root.take("num_prompts", 128, int),
+        languages=languages or auto,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from auricle.checkpoints.checkpoint import Checkpoint, check
 from auricle.checkpoints.reading import read_bytes, read_json, read_safetensors
 from auricle.checkpoints.writing import folder_beside, write_json, write_safetensors
+from auricle.config import fitted, shown, shown_name
 from auricle.errors import CheckpointError, ConfigError
 from auricle.models.asr import ModelConfig
 from auricle.tokenizers import Tokenizer, from_files
@@ -34,14 +35,12 @@ def load_native(path: Path, *, name: str) -> Checkpoint:
     config = read_json(path / CONFIG)
     if config.get("version") != VERSION:
         raise CheckpointError(
-            f"{path / CONFIG} is of version {config.get('version')}, and this Auricle reads "
+            f"{path / CONFIG} is of version {shown(config.get('version'))}, and this Auricle reads "
             f"version {VERSION}; upgrade auricle"
         )
     try:
-        model = ModelConfig.from_dict(config["model"])
-        tokenizer = _tokenizer(path, config["tokenizer"])
-    except KeyError as error:
-        raise CheckpointError(f"{path / CONFIG}: {error} is missing; fetch it again") from None
+        model = ModelConfig.from_dict(config.get("model", {}))
+        tokenizer = _tokenizer(path, config.get("tokenizer", {}))
     except ConfigError as error:
         raise CheckpointError(f"{path / CONFIG}: {error}; fetch it again") from None
     origin = read_json(path / ORIGIN, missing_ok=True)
@@ -79,8 +78,12 @@ def save_native(checkpoint: Checkpoint, path: Path) -> None:
         write_safetensors(folder / WEIGHTS, checkpoint.tensors)
 
 
-def _tokenizer(path: Path, spec: Mapping[str, Any]) -> Tokenizer:
-    for file in spec["files"]:
+def _tokenizer(path: Path, values: Any) -> Tokenizer:
+    spec = fitted(values, Mapping[str, Any], "tokenizer")
+    files = fitted(spec.get("files"), tuple[str, ...], "tokenizer.files")
+    for file in files:
         if Path(file).name != file:
-            raise CheckpointError(f"{path / CONFIG} points elsewhere ({file}); do not use it")
-    return from_files(spec, {file: read_bytes(path / file) for file in spec["files"]})
+            raise CheckpointError(
+                f"{path / CONFIG} points elsewhere ({shown_name(file)}); do not use it"
+            )
+    return from_files(spec, {file: read_bytes(path / file) for file in files})

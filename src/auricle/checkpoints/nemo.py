@@ -83,7 +83,9 @@ def _with_added_pieces(
 ) -> WordPieceTokenizer:
     """NeMo appends BERT's special tokens that `vocab.txt` lacks; its own list then has them."""
     ctc = family_of(values, where) in CTC_CLASSES
-    listed = values["decoder"].get("vocabulary") if ctc else values.get("labels")
+    root = Section(values, "", where)
+    section, key = (root.section("decoder"), "vocabulary") if ctc else (root, "labels")
+    listed = section.take(key, (), tuple[Any, ...])
     known = len(tokenizer.pieces)
     if listed and tuple(listed[:known]) == tokenizer.pieces:
         return WordPieceTokenizer([str(piece) for piece in listed])

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import re
-import sys
 import tarfile
 import tempfile
 import warnings
@@ -25,6 +23,9 @@ from typing import Any, BinaryIO, cast
 import torch
 from torch import Tensor
 
+from auricle.checkpoints.checkpoint import plain
+from auricle.checkpoints.reading import check_zip, wish
+from auricle.config import shown, shown_name
 from auricle.errors import CheckpointError, first_line
 from auricle.files import file_beside
 
@@ -41,9 +42,12 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class _Member:
-    """Where a member's bytes lie: `path` is None for a spooled file that has no name."""
+    """Where a member's bytes lie: in an open `file`, else in the one at `path`.
 
-    file: BinaryIO
+    `path` is None for a spooled file that has no name.
+    """
+
+    file: BinaryIO | None
     path: Path | None
     offset: int
     size: int
@@ -74,7 +78,8 @@ class NemoArchive:
                 f"{self.path}: {name} claims {member.size} bytes, more than any such file has; "
                 "the archive is damaged or hostile, do not use it"
             )
-        return _Slice(member).read(member.size)
+        with _Slice(member) as file:
+            return file.read(member.size)
 
     def find(self, reference: str) -> str | None:
         """The member that a configuration's `reference` means, or None.
@@ -104,19 +109,13 @@ class NemoArchive:
         except Exception as error:  # whatever a hostile pickle may raise
             raise CheckpointError(
                 f"{self.path}: {WEIGHTS} is damaged or holds more than tensors, nothing of it was "
-                f"run; fetch the checkpoint again ({_wish(error)})"
+                f"run; fetch the checkpoint again ({wish(error)})"
             ) from None
-        if not isinstance(state, dict) or not all(
-            isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-        ):
-            raise CheckpointError(
-                f"{self.path}: {WEIGHTS} is no dictionary of tensors; fetch the checkpoint again"
-            )
-        return dict(state)
+        return plain(state, f"{self.path}: {WEIGHTS}")
 
     def _member(self, name: str) -> _Member:
         if name not in self._members:
-            held = ", ".join(sorted(self.names)[:6]) or "nothing"
+            held = ", ".join(map(shown_name, sorted(self.names)[:6])) or "nothing"
             raise CheckpointError(
                 f"{self.path} has no {name} (it holds {held}); fetch the checkpoint again"
             )
@@ -132,7 +131,7 @@ def open_archive(path: Path) -> Iterator[NemoArchive]:
     """
     with ExitStack() as stack:
         if path.is_dir():
-            yield NemoArchive(path, _folder_members(path, stack))
+            yield NemoArchive(path, _folder_members(path))
             return
         file: BinaryIO = stack.enter_context(path.open("rb"))
         named: Path | None = path
@@ -166,8 +165,15 @@ class _Slice(io.RawIOBase):
     """A member as a file of its own, for readers that need to seek."""
 
     def __init__(self, member: _Member) -> None:
+        assert member.file or member.path
         self._member = member
+        self._file = member.file or cast(Path, member.path).open("rb")
         self._position = 0
+
+    def close(self) -> None:
+        if not self.closed and self._file is not self._member.file:
+            self._file.close()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -186,8 +192,8 @@ class _Slice(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         count = min(len(view), max(0, self._member.size - self._position))
-        self._member.file.seek(self._member.offset + self._position)
-        read: int = self._member.file.readinto(view[:count])  # type: ignore[attr-defined]
+        self._file.seek(self._member.offset + self._position)
+        read: int = self._file.readinto(view[:count])  # type: ignore[union-attr]
         self._position += read
         return read
 
@@ -217,13 +223,10 @@ class _Forward:
         self._file.flush()
 
 
-def _folder_members(path: Path, stack: ExitStack) -> dict[str, _Member]:
-    members = {}
-    for item in sorted(path.iterdir())[:MAX_MEMBERS]:
-        if item.is_file():
-            file = stack.enter_context(item.open("rb"))
-            members[item.name] = _Member(file, item, 0, item.stat().st_size)
-    return members
+def _folder_members(path: Path) -> dict[str, _Member]:
+    """However many files lie there: none is opened before it is wanted."""
+    files = (item for item in sorted(path.iterdir()) if item.is_file())
+    return {item.name: _Member(None, item, 0, item.stat().st_size) for item in files}
 
 
 def _tar_members(path: Path, file: BinaryIO, named: Path | None) -> dict[str, _Member]:
@@ -235,15 +238,26 @@ def _tar_members(path: Path, file: BinaryIO, named: Path | None) -> dict[str, _M
             for number, item in enumerate(tar):
                 if number >= MAX_MEMBERS:
                     raise CheckpointError(f"{path} has over {MAX_MEMBERS} members; do not use it")
-                if item.isdir():
+                if item.isdir() and item.size == 0:
                     continue
                 name = _checked_name(path, item)
-                if item.offset_data + item.size > total:
+                if item.size < 0 or item.offset_data + item.size > total:
                     raise CheckpointError(f"{path} is truncated in {name}; fetch it again")
                 members[name] = _Member(file, named, item.offset_data, item.size)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, OSError) as error:  # of absurd numbers
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(_not_a_tar(path, file, total, error)) from None
-    return members
+    return _without_top_folder(members)
+
+
+def _without_top_folder(members: dict[str, _Member]) -> dict[str, _Member]:
+    """Who packs an unpacked model again may pack its folder too."""
+    tops = [name.removesuffix(CONFIG) for name in members if name.endswith(f"/{CONFIG}")]
+    if CONFIG in members or len(tops) != 1:
+        return members
+    top = tops[0]
+    return {name.removeprefix(top): m for name, m in members.items() if name.startswith(top)}
 
 
 def _checked_name(path: Path, item: tarfile.TarInfo) -> str:
@@ -252,7 +266,9 @@ def _checked_name(path: Path, item: tarfile.TarInfo) -> str:
     strays = pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name
     if not item.isreg() or item.issparse() or strays or not name:
         kind = "a path outside of it" if strays else "a link, a device or a sparse file"
-        raise CheckpointError(f"{path} holds {kind} ({item.name!r}); it is hostile, do not use it")
+        raise CheckpointError(
+            f"{path} holds {kind} ({shown(item.name)}); it is hostile, do not use it"
+        )
     return name
 
 
@@ -265,7 +281,43 @@ def _not_a_tar(path: Path, file: BinaryIO, total: int, error: Exception) -> str:
         return f"{path} is a Git LFS pointer and not the model; fetch it with 'git lfs pull'"
     if "unexpected end" in str(error):
         return f"{path} is truncated; fetch it again"
+    if isinstance(error, tarfile.ReadError) and (kind := _kind(path, file)):
+        return f"{path} is {kind}"
     return f"{path} is no .nemo archive (neither tar nor gzip'ed tar); fetch it again"
+
+
+def _kind(path: Path, file: BinaryIO) -> str:
+    """What people take for a model, and what to do instead; empty for anything else."""
+    file.seek(0)
+    head = file.read(2**16)
+    if path.suffix == ".onnx":
+        return "an ONNX export, which holds no configuration; load the .nemo that it was made from"
+    if head[8:10] == b'{"':
+        return "a file of safetensors without a configuration; give the folder that it lies in"
+    if head[:4] in (b"GGUF", b"lmgg"):
+        return "a model for another program (GGML); load the original .nemo or folder"
+    names: list[str] = []
+    if head[:4] == b"PK\x03\x04":
+        try:
+            file.seek(0)
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+            return ""
+        if any(name.rpartition("/")[2] == CONFIG for name in names):
+            return "a zip, and a .nemo is a tar; unpack it, and load the folder"
+    pickled = any(name.endswith("data.pkl") for name in names) or head[:2] == b"\x80\x02"
+    if not pickled:
+        return ""
+    if path.suffix == ".ckpt" or b"pytorch-lightning_version" in head:
+        return (
+            "a checkpoint of a training (PyTorch Lightning), from which only NeMo can make a model:"
+            " load_from_checkpoint, then save_to a .nemo; load that"
+        )
+    return (
+        "a file of PyTorch's without a configuration of the model; load the .nemo, or the folder "
+        "with config.json, that these weights belong to"
+    )
 
 
 @contextmanager
@@ -294,29 +346,11 @@ def _load(member: _Member) -> Any:
         with warnings.catch_warnings():  # pickles that torch.save never wrote: refused below
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
-    mappable = _check_zip(file, member.size) and member.path is not None
+    mappable = check_zip(file, member.size) and member.path is not None
     if mappable and (mapped := _load_mapped(member)) is not None:
         return mapped
     file.seek(0)
     return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _wish(error: Exception) -> str:
-    """What the pickle wanted to call, where torch says it; else the error's first line."""
-    found = re.search(r"unsupported [^\n]*", str(error), re.IGNORECASE)
-    return found[0][:200].rstrip(".") if found else first_line(error)
-
-
-def _check_zip(file: BinaryIO, size: int) -> bool:
-    """Refuse what would swell while reading; tell whether the bytes are in this machine's order."""
-    file.seek(0)
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-        if not stored or sum(entry.file_size for entry in entries) > size:
-            raise ValueError("records are compressed, or larger than the file")
-        orders = [e for e in entries if e.filename.endswith("/byteorder")]
-        return all(archive.read(e).decode() == sys.byteorder for e in orders)
 
 
 def _load_mapped(member: _Member) -> Any:

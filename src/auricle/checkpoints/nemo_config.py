@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from auricle.checkpoints.nemo_families import (
     CTC_CLASSES,
@@ -18,6 +18,7 @@ from auricle.checkpoints.nemo_families import (
     module_name,
 )
 from auricle.checkpoints.sections import Section
+from auricle.config import made, shown
 from auricle.errors import CheckpointError, ConfigError
 from auricle.features import LogMelConfig
 from auricle.models.asr import ModelConfig, PromptConfig, TransducerConfig
@@ -141,6 +142,8 @@ IGNORED_JOINT = (
 IGNORED_AUX_CTC = ("ctc_loss_weight", "use_cer", "ctc_reduction", "decoding", "bleu_tokenizer")
 
 DEFAULT_MAX_SYMBOLS = 10
+_LABELS = tuple[str | bool | int | float, ...]
+_DURATIONS = tuple[int, ...]
 UNUSED_CONTEXT = 2  # an LSTM's, so that equal models have equal configurations
 
 
@@ -211,39 +214,42 @@ def translate(
 
 def _labels(root: Section, family: str) -> tuple[str, ...]:
     if family in CTC_CLASSES:
-        labels = root.section("decoder").take("vocabulary", ())
+        labels = root.section("decoder").take("vocabulary", (), _LABELS)
         root.ignore(["labels"])
     else:
-        labels = root.take("labels", ())
+        labels = root.take("labels", (), _LABELS)
+    # YAML reads some letters as truth values and digits as numbers; NeMo takes them as text.
     return tuple(str(label) for label in labels)
 
 
 def _features(section: Section) -> LogMelConfig:
     _expect(section, "AudioToMelSpectrogramPreprocessor")
     section.ignore(IGNORED_PREPROCESSOR)
-    rate = int(section.take("sample_rate", 16000))
+    rate = section.take("sample_rate", 16000, int)
     window = _samples(section, "n_window_size", "window_size", 0.02, rate)
     config = LogMelConfig(
         sample_rate=rate,
         win_length=window,
         hop_length=_samples(section, "n_window_stride", "window_stride", 0.01, rate),
-        n_mels=int(section.take("features", 64)),
-        n_fft=int(section.take("n_fft", 0)) or _next_power_of_two(window),
+        n_mels=section.take("features", 64, int),
+        n_fft=section.take("n_fft", 0, int) or _next_power_of_two(window),
         window=str(section.raw("window", "hann") or "none").replace("ones", "none"),
-        preemphasis=_optional_float(section.raw("preemph", 0.97)),
-        fmin=float(section.take("lowfreq", 0.0)),
-        fmax=_optional_float(section.raw("highfreq", None)),
+        preemphasis=section.raw("preemph", 0.97, float | None),
+        fmin=section.take("lowfreq", 0.0, float),
+        fmax=section.raw("highfreq", None, float | None),
         mel_norm=section.raw("mel_norm", "slaney"),
-        log=bool(section.take("log", True)),
+        log=section.take("log", True, bool),
         log_guard_type=section.take("log_zero_guard_type", "add"),
-        log_guard=_guard(section.take("log_zero_guard_value", 2**-24)),
+        log_guard=_guard(
+            section.take("log_zero_guard_value", 2**-24, float | Literal["tiny", "eps"])
+        ),
         normalize=_normalisation(section.raw("normalize", "per_feature")),
-        pad_to=int(section.take("pad_to", 16)),
-        pad_value=float(section.take("pad_value", 0.0)),
-        mag_power=float(section.take("mag_power", 2.0)),
-        exact_pad=bool(section.take("exact_pad", False)),
-        dither=float(section.take("dither", 1e-5)),
-        frame_splicing=int(section.take("frame_splicing", 1)),
+        pad_to=section.take("pad_to", 16, int),
+        pad_value=section.take("pad_value", 0.0, float),
+        mag_power=section.take("mag_power", 2.0, float),
+        exact_pad=section.take("exact_pad", False, bool),
+        dither=section.take("dither", 1e-5, float),
+        frame_splicing=section.take("frame_splicing", 1, int),
     )
     section.finish()
     return config
@@ -251,9 +257,13 @@ def _features(section: Section) -> LogMelConfig:
 
 def _samples(section: Section, in_samples: str, in_seconds: str, default: float, rate: int) -> int:
     """NeMo cuts the product off; a window given in samples rules out the default in seconds."""
-    samples = section.take(in_samples, None)
-    seconds = section.raw(in_seconds, default)
-    return int(samples) if samples and not section.values.get(in_seconds) else int(seconds * rate)
+    samples = section.take(in_samples, 0, int)
+    seconds = section.raw(in_seconds, default, float | None)
+    if samples and not section.values.get(in_seconds):
+        return int(samples)
+    if seconds is None:
+        raise CheckpointError(f"{section.where}: {section.name(in_seconds)} is missing")
+    return int(seconds * rate)
 
 
 def _next_power_of_two(length: int) -> int:
@@ -263,20 +273,14 @@ def _next_power_of_two(length: int) -> int:
 def _normalisation(value: Any) -> Any:
     """Any string but two means none, as in NeMo, where "NA" is the usual one."""
     if isinstance(value, Mapping):
-        return (
-            tuple(float(x) for x in value["fixed_mean"]),
-            tuple(float(x) for x in value["fixed_std"]),
-        )
+        return value.get("fixed_mean"), value.get("fixed_std")
     return value if value in ("per_feature", "all_features") else None
 
 
 def _guard(value: float | str) -> float:
     """NeMo also takes names; they mean float32's smallest number and its resolution."""
-    return {"tiny": 2.0**-126, "eps": 2.0**-23}[value] if isinstance(value, str) else float(value)
-
-
-def _optional_float(value: Any) -> float | None:
-    return None if value is None else float(value)
+    names = {"tiny": 2.0**-126, "eps": 2.0**-23}
+    return names[value] if isinstance(value, str) else value
 
 
 def _encoder(section: Section) -> ConformerConfig | JasperConfig:
@@ -300,24 +304,25 @@ def _conformer(section: Section) -> ConformerConfig:
     for field in fields(ConformerConfig):
         value = section.take(field.name, None)
         if value is not None:
-            values[field.name] = _frozen(value)
+            values[field.name] = value
     contexts = values.get("att_context_size")
-    if contexts is not None:
-        nested = contexts and isinstance(contexts[0], tuple)
-        values["att_context_size"] = contexts if nested else (contexts or (-1, -1),)
-    if not values.get("subsampling_conv_channels", -1) > 0:
+    if isinstance(contexts, list):
+        nested = contexts and isinstance(contexts[0], list)
+        values["att_context_size"] = contexts if nested else [contexts or [-1, -1]]
+    if not section.take("subsampling_conv_channels", -1, int) > 0:
         values["subsampling_conv_channels"] = -1
     section.finish()
     for key in ("feat_in", "n_layers", "d_model"):
         section.take(key)
-    return ConformerConfig(**values)
+    config: ConformerConfig = made(ConformerConfig, values, section.path)
+    return config
 
 
 def _jasper(section: Section) -> JasperConfig:
     section.ignore(IGNORED_JASPER)
     mode = section.take("residual_mode", "add")
     blocks = []
-    for number, row in enumerate(section.take("jasper")):
+    for number, row in enumerate(section.take("jasper", kind=tuple[Any, ...])):
         block = Section(row, f"{section.path}.jasper.{number}", section.where)
         block.ignore(IGNORED_JASPER_BLOCK)
         values: dict[str, Any] = {}
@@ -328,15 +333,17 @@ def _jasper(section: Section) -> JasperConfig:
         block.finish()
         # An absent mode is the one of the block before: NeMo overwrites its own default.
         mode = values.setdefault("residual_mode", mode)
-        blocks.append(JasperBlockConfig(**values))
+        blocks.append(made(JasperBlockConfig, values, block.path))
+    if not blocks:
+        raise CheckpointError(f"{section.where}: {section.name('jasper')} is empty")
     config = JasperConfig(
-        feat_in=int(section.take("feat_in")),
+        feat_in=section.take("feat_in", kind=int),
         blocks=tuple(blocks),
-        activation=section.take("activation", "relu"),
-        normalization_mode=section.take("normalization_mode", "batch"),
-        norm_groups=int(section.take("norm_groups", -1)),
-        conv_mask=bool(section.take("conv_mask", True)),
-        frame_splicing=int(section.take("frame_splicing", 1)),
+        activation=section.take("activation", "relu", str),
+        normalization_mode=section.take("normalization_mode", "batch", str),
+        norm_groups=section.take("norm_groups", -1, int),
+        conv_mask=section.take("conv_mask", True, bool),
+        frame_splicing=section.take("frame_splicing", 1, int),
     )
     section.finish()
     return config
@@ -348,7 +355,7 @@ def _single(block: Section, key: str, value: Any) -> Any:
         return value
     if len(value) != 1:
         raise CheckpointError(
-            f"{block.where}: {block.name(key)} is {value}; blocks of several parallel kernels "
+            f"{block.where}: {block.name(key)} is {shown(value)}; blocks of several parallel kernels "
             "(CarneliNet) are not run"
         )
     return value[0]
@@ -362,17 +369,17 @@ def _default_head(root: Section, transducer: bool) -> str:
 
 def _durations(root: Section) -> tuple[int, ...]:
     """By NeMo's rule the loss's durations, if it is the TDT loss, overrule those of decoding."""
-    loss = root.take("loss", {})
-    durations = root.take("decoding", {}).get("durations")
-    if isinstance(loss, Mapping) and loss.get("loss_name") == "tdt":
-        durations = (loss.get("tdt_kwargs") or {}).get("durations", durations)
-    return tuple(int(d) for d in durations or ())
+    loss = root.section("loss")
+    durations = root.section("decoding").take("durations", (), _DURATIONS)
+    if loss.take("loss_name", None) == "tdt":
+        durations = loss.section("tdt_kwargs").take("durations", durations, _DURATIONS)
+    return tuple(durations)
 
 
 def _transducer(root: Section, size: int, width: int) -> TransducerConfig:
-    decoding = root.take("decoding", {})
-    loss = root.take("loss", {})
-    if decoding.get("big_blank_durations") or loss.get("loss_name") == "multiblank_rnnt":
+    decoding, loss = root.section("decoding"), root.section("loss")
+    multiblank = loss.take("loss_name", None) == "multiblank_rnnt"
+    if decoding.take("big_blank_durations", None) or multiblank:
         raise foreign(root.where, "a multi-blank transducer", "it has big_blank_durations")
     predictor = _predictor(root.section("decoder"), size)
     durations = _durations(root)
@@ -384,14 +391,14 @@ def _transducer(root: Section, size: int, width: int) -> TransducerConfig:
     )
 
 
-def _max_symbols(decoding: Mapping[str, Any]) -> int | None:
+def _max_symbols(decoding: Section) -> int | None:
     """Without a number NeMo's batched decoder takes ten, unless CUDA graphs are forbidden."""
-    greedy = decoding.get("greedy") or {}
-    limit = greedy.get("max_symbols") or greedy.get("max_symbols_per_step")
-    if limit:
-        return int(limit)
-    batched = decoding.get("strategy", "greedy_batch") == "greedy_batch"
-    graphs = greedy.get("use_cuda_graph_decoder", True) and greedy.get("loop_labels", True)
+    greedy = decoding.section("greedy")
+    for key in ("max_symbols", "max_symbols_per_step"):
+        if limit := greedy.take(key, 0, int):
+            return int(limit)
+    batched = decoding.raw("strategy", "greedy_batch") == "greedy_batch"
+    graphs = greedy.raw("use_cuda_graph_decoder", True) and greedy.raw("loop_labels", True)
     return DEFAULT_MAX_SYMBOLS if batched and graphs else None
 
 
@@ -404,20 +411,20 @@ def _predictor(section: Section, size: int) -> PredictorConfig:
     normalisation = section.raw("normalization_mode", None)
     if normalisation is not None and not (stateless and normalisation == "layer"):
         raise CheckpointError(
-            f"{section.where}: {section.name('normalization_mode')} {normalisation!r} is not run; "
+            f"{section.where}: {section.name('normalization_mode')} {shown(normalisation)} is not run; "
             "only null is, and layer in a stateless decoder"
         )
-    projected = int(prednet.take("rnn_hidden_size", -1))
+    projected = prednet.take("rnn_hidden_size", -1, int)
     config = PredictorConfig(
         vocab_size=size,
-        hidden=int(prednet.take("pred_hidden")),
-        layers=int(prednet.take("pred_rnn_layers", 1)),
+        hidden=prednet.take("pred_hidden", kind=int),
+        layers=prednet.take("pred_rnn_layers", 1, int),
         kind="stateless" if stateless else "lstm",
-        context_size=int(section.take("context_size", 1)) if stateless else UNUSED_CONTEXT,
+        context_size=section.take("context_size", 1, int) if stateless else UNUSED_CONTEXT,
         normalization_mode=normalisation,
         rnn_hidden=projected if projected > 0 else None,
-        blank_as_pad=bool(section.take("blank_as_pad", True)),
-        dropout=float(prednet.take("dropout", 0.0)),
+        blank_as_pad=section.take("blank_as_pad", True, bool),
+        dropout=prednet.take("dropout", 0.0, float),
     )
     prednet.finish()
     section.finish()
@@ -428,7 +435,7 @@ def _joint(root: Section, size: int, width: int, predictor: int, durations: int)
     section = root.section("joint")
     _expect(section, "RNNTJoint", "SampledRNNTJoint")
     section.ignore(IGNORED_JOINT)
-    extra = int(section.take("num_extra_outputs", 0))
+    extra = section.take("num_extra_outputs", 0, int)
     if extra != durations:
         raise CheckpointError(
             f"{root.where}: joint.num_extra_outputs is {extra} but there are {durations} TDT "
@@ -436,12 +443,12 @@ def _joint(root: Section, size: int, width: int, predictor: int, durations: int)
         )
     net = section.section("jointnet")
     config = JointConfig(
-        encoder_dim=int(net.take("encoder_hidden", width)),
-        predictor_dim=int(net.take("pred_hidden", predictor)),
-        hidden=int(net.take("joint_hidden")),
+        encoder_dim=net.take("encoder_hidden", width, int),
+        predictor_dim=net.take("pred_hidden", predictor, int),
+        hidden=net.take("joint_hidden", kind=int),
         n_outputs=size + 1 + extra,
-        activation=net.take("activation"),
-        dropout=float(net.take("dropout", 0.0)),
+        activation=net.take("activation", kind=str),
+        dropout=net.take("dropout", 0.0, float),
     )
     net.finish()
     section.finish()
@@ -449,28 +456,23 @@ def _joint(root: Section, size: int, width: int, predictor: int, durations: int)
 
 
 def _prompt(root: Section, family: str) -> PromptConfig | None:
-    defaults = root.take("model_defaults", {})
-    if family not in PROMPT_CLASSES or not defaults.get("initialize_prompt_feature"):
+    defaults = root.section("model_defaults")
+    if family not in PROMPT_CLASSES or not defaults.take("initialize_prompt_feature", False):
         return None
-    languages = defaults.get("prompt_dictionary") or {}
     return PromptConfig(
-        num_prompts=int(defaults.get("num_prompts", 128)),
-        languages={str(name): int(number) for name, number in languages.items()},
+        num_prompts=defaults.take("num_prompts", 128, int),
+        languages=defaults.take("prompt_dictionary", {}, Mapping[str, int]),
     )
 
 
 def _check_ctc(section: Section, width: int, size: int) -> None:
     _expect(section, "ConvASRDecoder")
     section.ignore(["init_mode", "vocabulary"])
-    classes = int(section.take("num_classes", -1))
-    wide = int(section.take("feat_in", width) or width)
+    classes = section.take("num_classes", -1, int)
+    wide = section.take("feat_in", width, int) or width
     if (classes > 0 and classes != size) or wide != width or not section.take("add_blank", True):
         raise CheckpointError(
             f"{section.where}: {section.path} has {classes} classes on {wide} channels, but the "
             f"vocabulary has {size} and the encoder gives {width}; the configuration is not whole"
         )
     section.finish()
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from auricle.config import shown_name
 from auricle.errors import CheckpointError
 
 CTC_CLASSES = ("EncDecCTCModel", "EncDecCTCModelBPE")
@@ -81,6 +82,7 @@ def family_of(values: Mapping[str, Any], where: str) -> str:
     Raises:
         CheckpointError: It is a family that Auricle does not run; the message says which.
     """
+    _refuse_variants(values, where)
     name = str(values.get("target") or values.get("_target_") or "").rpartition(".")[2]
     if name in CLASSES:
         _refuse_modules(values, where)
@@ -109,6 +111,31 @@ def module_name(values: Mapping[str, Any]) -> str:
     return str(values.get("_target_", "")).rpartition(".")[2]
 
 
+def _refuse_variants(values: Mapping[str, Any], where: str) -> None:
+    """What changes the networks of families that are run."""
+
+    def said(path: str) -> Any:
+        node: Any = values
+        for key in path.split("."):
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node
+
+    if isinstance(adapters := said("adapters"), Mapping) and adapters:
+        names = ", ".join(shown_name(key) for key in list(adapters)[:4] if key != "__global__")
+        raise CheckpointError(
+            f"{where} holds NeMo's adapters ({names}), which Auricle does not run; load the model "
+            "they were added to, or train an adapter for it with 'auricle finetune'"
+        )
+    softmaxes = ("decoder.multisoftmax", "aux_ctc.decoder.multisoftmax", "joint.multilingual")
+    for path in softmaxes:
+        if said(path):
+            raise CheckpointError(
+                f"{where} is a model of AI4Bharat's branch of NeMo ({path}: a softmax for each "
+                "language), which Auricle does not run; run it with that branch, or take a model "
+                "with one vocabulary (auricle models list)"
+            )
+
+
 def _refuse_modules(values: Mapping[str, Any], where: str) -> None:
     for key in ("preprocessor", "encoder", "decoder", "joint"):
         section = values.get(key)
@@ -120,6 +147,6 @@ def _refuse_modules(values: Mapping[str, Any], where: str) -> None:
 def foreign(where: str, kind: str, evidence: str) -> CheckpointError:
     """The refusal of a family: what it is, by which evidence, and what is run instead."""
     return CheckpointError(
-        f"{where} is {kind} ({evidence}), which Auricle does not run; it runs CTC, RNNT, TDT and "
+        f"{where} is {kind} ({shown_name(evidence)}), which Auricle does not run; it runs CTC, RNNT, TDT and "
         "hybrid models with Conformer, FastConformer, Citrinet, QuartzNet or Jasper encoders"
     )

@@ -10,6 +10,7 @@ from auricle.checkpoints.nemo_archive import NemoArchive
 from auricle.checkpoints.sections import Section
 from auricle.checkpoints.sentencepiece_model import tokenizer_folder
 from auricle.checkpoints.tokenizer_json import to_sentencepiece
+from auricle.config import shown, shown_name
 from auricle.errors import CheckpointError
 from auricle.tokenizers import (
     AggregateTokenizer,
@@ -36,7 +37,7 @@ def read_tokenizer(section: Section, archive: NemoArchive) -> Tokenizer:
     Raises:
         CheckpointError: An artefact is missing, or the kind is one that Auricle does not know.
     """
-    kind = str(section.take("type", "bpe")).lower()
+    kind = section.take("type", "bpe", str).lower()
     section.ignore(IGNORED)
     if section.take("custom_tokenizer", None):
         raise CheckpointError(
@@ -56,7 +57,9 @@ def read_tokenizer(section: Section, archive: NemoArchive) -> Tokenizer:
         vocabulary = read_vocabulary(_artefact(section, archive, "vocab_path", "vocab.txt"))
         section.finish()
         return WordPieceTokenizer(vocabulary)
-    raise CheckpointError(f"{section.where}: tokenizer.type {kind!r} is not one of bpe, wpe, agg")
+    raise CheckpointError(
+        f"{section.where}: tokenizer.type {shown(kind)} is not one of bpe, wpe, agg"
+    )
 
 
 def write_tokenizer(tokenizer: Tokenizer) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
@@ -103,11 +106,11 @@ def _read_aggregate(section: Section, archive: NemoArchive) -> AggregateTokenize
 
 
 def _artefact(section: Section, archive: NemoArchive, key: str, usual: str) -> bytes:
-    reference = section.take(key, usual)
-    name = archive.find(str(reference)) or archive.find(usual)
+    reference = section.take(key, usual, str)
+    name = archive.find(reference) or archive.find(usual)
     if name is None:
         raise CheckpointError(
-            f"{archive.path} lacks the tokenizer's file {reference} ({section.name(key)}); "
+            f"{archive.path} lacks the tokenizer's file {shown_name(reference)} ({section.name(key)}); "
             "fetch the checkpoint again"
         )
     return archive.read(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from auricle.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
+from auricle.checkpoints.adapters import RUN_ADAPTER
 from auricle.checkpoints.checkpoint import Checkpoint
 from auricle.checkpoints.huggingface import load_huggingface, save_huggingface
 from auricle.checkpoints.native import is_native, load_native, save_native
@@ -12,6 +14,7 @@ from auricle.checkpoints.nemo_archive import CONFIG as NEMO_CONFIG
 from auricle.checkpoints.reading import read_json
 from auricle.checkpoints.whisper_model import WhisperCheckpoint, save_whisper
 from auricle.checkpoints.writing import RUN_MODEL
+from auricle.config import shown_name
 from auricle.errors import CheckpointError, ConfigError, ModelNotFound
 
 FORMATS = ("auricle", "nemo", "huggingface")
@@ -33,21 +36,36 @@ def load(path: Path, *, name: str | None = None) -> Checkpoint:
     name = name or (path.stem if path.suffix == ".nemo" else path.resolve().name)
     if not path.exists():
         raise ModelNotFound(f"{path} does not exist; check the path, or give the model's hub name")
+    if not path.is_dir() and not path.is_file():
+        raise CheckpointError(f"{path} is a pipe or a device; give the file or folder of a model")
     if path.is_file() or (path / NEMO_CONFIG).exists():
         return load_nemo(path, name=name)
+    if (path / ADAPTER_CONFIG).exists() and not (path / "config.json").exists():
+        raise CheckpointError(_adapter(path))
     if (path / "config.json").exists():
         if is_native(read_json(path / "config.json")):
             return load_native(path, name=name)
         return load_huggingface(path, name=name)
     if (path / RUN_MODEL / "config.json").exists():
         return load_native(path / RUN_MODEL, name=name)
-    archives = sorted(path.glob("*.nemo"))
+    archives = sorted(path.glob("*.nemo")) or [c.parent for c in path.glob(f"*/{NEMO_CONFIG}")]
     if len(archives) == 1:
         return load_nemo(archives[0], name=name)
+    if (path / RUN_ADAPTER / ADAPTER_CONFIG).exists():
+        raise CheckpointError(_adapter(path / RUN_ADAPTER))
     if (path / "recipe.yaml").exists():
         raise CheckpointError(f"{path} is a run that has no model yet; wait for a validation")
     found = f"{len(archives)} .nemo files" if archives else "neither config.json nor a .nemo file"
     raise CheckpointError(f"{path} holds {found}; name the file or folder of one model")
+
+
+def _adapter(path: Path) -> str:
+    base = read_json(path / ADAPTER_CONFIG).get("base_model_name_or_path")
+    named = shown_name(base) if isinstance(base, str) and base else "the model it was made for"
+    return (
+        f"{path} is an adapter (LoRA), not a model; load {named} and give the adapter to "
+        "with_adapter, or put it into the weights with 'auricle convert --merge'"
+    )
 
 
 def save(

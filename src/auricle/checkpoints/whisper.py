@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from auricle.checkpoints import ctranslate2
 from auricle.checkpoints.reading import read_json
+from auricle.checkpoints.sections import Section
 from auricle.checkpoints.whisper_tensors import (
     EMBEDDING_TENSOR,
     EMBEDDINGS,
@@ -47,15 +48,14 @@ FolderKind = Literal["ctranslate2", "huggingface"]
 
 _SPEC, _REVISION = "WhisperSpec", 3
 _MAX_LENGTH = 448
+_HEADS = tuple[tuple[int, int], ...]
 
 
 def folder_kind(folder: Path) -> FolderKind | None:
     """Which form of Whisper a folder holds; None if it holds no Whisper."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict):
+        config = read_json(folder / "config.json")
+    except (OSError, CheckpointError):
         return None
     if config.get("model_type") == "whisper":
         return "huggingface"
@@ -84,7 +84,7 @@ def to_huggingface(src: Path, dst: Path) -> None:
         save_safetensors(tensors, folder / "model.safetensors")
         dtype = dtype_name(tensors[EMBEDDING_TENSOR])
         ids = special_ids(tokenizer)
-        decoding = read_json(src / "config.json")
+        decoding = decoding_settings(src)
         tied = PROJECTION not in binary.variables
         config = _huggingface_config(shape, ids, decoding, dtype, tied)
         write_json(folder / "config.json", config)
@@ -131,6 +131,21 @@ def to_ctranslate2(src: Path, dst: Path, *, quantization: str | None = None) -> 
         (folder / "vocabulary.json").write_text(json.dumps(tokens, indent=2), encoding="utf-8")
         write_json(folder / "preprocessor_config.json", _preprocessor(src, shape.num_mel_bins))
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+
+
+def decoding_settings(folder: Path) -> dict[str, Any]:
+    """What a CTranslate2 folder's `config.json` says of decoding, each list of the right kind.
+
+    Raises:
+        CheckpointError: A list is missing, or holds something else.
+    """
+    section = Section(read_json(folder / "config.json"), "", str(folder / "config.json"))
+    ids = tuple[int, ...]
+    return {
+        "alignment_heads": [list(pair) for pair in section.take("alignment_heads", kind=_HEADS)],
+        "suppress_ids": list(section.take("suppress_ids", kind=ids)),
+        "suppress_ids_begin": list(section.take("suppress_ids_begin", kind=ids)),
+    }
 
 
 def cached_ctranslate2(folder: Path) -> Path:
@@ -214,16 +229,17 @@ def _generation_config(
 def _ctranslate2_config(
     generation: Mapping[str, Any], ids: dict[str, int], shape: WhisperShape
 ) -> dict[str, Any]:
-    heads = generation.get("alignment_heads")
+    section = Section(generation, "", "generation_config.json")
+    heads: Any = section.take("alignment_heads", (), _HEADS)
     if not heads:  # the last half of the layers, as CTranslate2's converter takes
         layers = range(shape.decoder_layers // 2, shape.decoder_layers)
         heads = [[layer, head] for layer in layers for head in range(shape.decoder_attention_heads)]
-    languages = generation.get("lang_to_id") or language_ids(ids)
+    languages = section.take("lang_to_id", {}, Mapping[str, int]) or language_ids(ids)
     return {
         "alignment_heads": heads,
         "lang_ids": sorted(languages.values()),
-        "suppress_ids": generation.get("suppress_tokens") or [],
-        "suppress_ids_begin": generation.get("begin_suppress_tokens") or [],
+        "suppress_ids": list(section.take("suppress_tokens", (), tuple[int, ...])),
+        "suppress_ids_begin": list(section.take("begin_suppress_tokens", (), tuple[int, ...])),
     }
 
 

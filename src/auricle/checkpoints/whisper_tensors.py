@@ -12,14 +12,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from auricle.checkpoints import ctranslate2
 from auricle.checkpoints.ctranslate2 import BFLOAT16, Array, Binary
-from auricle.checkpoints.reading import read_json
-from auricle.errors import CheckpointError
+from auricle.checkpoints.reading import shards
+from auricle.config import Size, Within, made, settle, shown, shown_name
+from auricle.errors import CheckpointError, ConfigError, first_line
 
 _ACTIVATIONS = {"relu": 0, "gelu_new": 1, "swish": 2, "silu": 2, "gelu": 3}
 EMBEDDINGS = "decoder/embeddings/weight"
@@ -71,19 +72,22 @@ _CONSTANTS = {
 class WhisperShape:
     """The numbers that make a Whisper, by the names of Hugging Face's config."""
 
-    num_mel_bins: int
-    d_model: int
-    encoder_layers: int
-    encoder_attention_heads: int
-    encoder_ffn_dim: int
-    decoder_layers: int
-    decoder_attention_heads: int
-    decoder_ffn_dim: int
-    max_source_positions: int
-    max_target_positions: int
-    vocab_size: int
+    num_mel_bins: Size
+    d_model: Size
+    encoder_layers: Annotated[int, Within(1, 256)]
+    encoder_attention_heads: Size
+    encoder_ffn_dim: Size
+    decoder_layers: Annotated[int, Within(1, 256)]
+    decoder_attention_heads: Size
+    decoder_ffn_dim: Size
+    max_source_positions: Size
+    max_target_positions: Size
+    vocab_size: Annotated[int, Within(1, 2**22)]
     activation_function: str = "gelu"
     scale_embedding: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 def shape_from_binary(binary: Binary, src: Path) -> WhisperShape:
@@ -119,7 +123,15 @@ def shape_from_binary(binary: Binary, src: Path) -> WhisperShape:
             scale_embedding=bool(variables["decoder/scale_embeddings"]),
         )
     except KeyError as error:
-        raise CheckpointError(f"{src / 'model.bin'} lacks variable {error}") from error
+        raise CheckpointError(
+            f"{src / 'model.bin'} lacks {error}, or has another value there than a Whisper; copy "
+            "or convert the model anew"
+        ) from None
+    except (ConfigError, IndexError, TypeError, ValueError) as error:  # variables of odd shapes
+        raise CheckpointError(
+            f"{src / 'model.bin'} is no plain Whisper: {first_line(error)}; copy or convert the "
+            "model anew"
+        ) from None
 
 
 def shape_from_config(config: Mapping[str, Any], src: Path) -> WhisperShape:
@@ -130,12 +142,14 @@ def shape_from_config(config: Mapping[str, Any], src: Path) -> WhisperShape:
     """
     known = {field.name for field in fields(WhisperShape)}
     try:
-        shape = WhisperShape(**{name: value for name, value in config.items() if name in known})
-    except TypeError as error:
-        raise CheckpointError(f"{src / 'config.json'}: {error}") from error
+        given = {name: value for name, value in config.items() if name in known}
+        shape: WhisperShape = made(WhisperShape, given)
+    except ConfigError as error:
+        raise CheckpointError(f"{src / 'config.json'}: {error}; fetch it again") from None
     if shape.activation_function not in _ACTIVATIONS:
         raise CheckpointError(
-            f"{src / 'config.json'}: CTranslate2 has no {shape.activation_function!r} activation"
+            f"{src / 'config.json'}: CTranslate2 has no activation "
+            f"{shown(shape.activation_function)}; use a plain Whisper"
         )
     return shape
 
@@ -144,8 +158,8 @@ def open_safetensors(src: Path, stack: ExitStack) -> dict[str, Callable[[], Arra
     """Every tensor of a folder, read when it is called for; sharded folders too."""
     from safetensors import SafetensorError, safe_open
 
-    index = read_json(src / "model.safetensors.index.json", missing_ok=True)
-    names = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
+    index = src / "model.safetensors.index.json"
+    names = shards(index) if index.exists() else ["model.safetensors"]
     tensors: dict[str, Callable[[], Array]] = {}
     for name in names:
         path = src / name
@@ -154,9 +168,17 @@ def open_safetensors(src: Path, stack: ExitStack) -> dict[str, Callable[[], Arra
         try:
             file = stack.enter_context(safe_open(path, "np"))
         except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged ({error}); fetch it again") from error
+            raise CheckpointError(
+                f"{path} is damaged ({first_line(error)}); fetch it again"
+            ) from None
         for key in file.keys():  # noqa: SIM118 - not a mapping
-            if file.get_slice(key).get_dtype() == "BF16":
+            dtype = file.get_slice(key).get_dtype()
+            if dtype not in ("F16", "BF16", "F32", "F64"):
+                raise CheckpointError(
+                    f"{path}: the tensor {shown_name(key)} is of type {dtype}; use a checkpoint "
+                    "in floating point"
+                )
+            if dtype == "BF16":
                 tensors[key] = partial(_bfloat16, path, key)
             else:
                 tensors[key] = partial(file.get_tensor, key)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from auricle.errors import CheckpointError
+from auricle.checkpoints.reading import read_bytes
+from auricle.config import Within, fitted
+from auricle.errors import CheckpointError, first_line
 
 _SPECIAL = re.compile(r"<\|[a-z]+\|>")
 _LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")
 _END = "<|endoftext|>"
+_Id = Annotated[int, Within(0, 2**22)]
 
 
 def read_tokenizer(folder: Path) -> str:
@@ -25,10 +29,20 @@ def read_tokenizer(folder: Path) -> str:
     """
     path = folder / "tokenizer.json"
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else _from_merges(folder)
+        text = read_bytes(path).decode() if path.exists() else _from_merges(folder)
+        content = json.loads(text)
+        fitted(content["model"]["vocab"], Mapping[str, int], "model.vocab")
+        for token in fitted(content["added_tokens"], tuple[Mapping[str, Any], ...], "added_tokens"):
+            fitted(token["id"], _Id, "id")
+            fitted(token["content"], str, "content")
         special_ids(text)[_END]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is no Whisper tokenizer: {error!r}") from error
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is no Whisper tokenizer ({type(error).__name__}: {first_line(error)}); copy "
+            "the one of the original Whisper model there"
+        ) from None
     return text
 
 

@@ -79,8 +79,13 @@ def _model_in(snapshot: Path, repository: str) -> Path | None:
     return snapshot
 
 
-def _shards(index: Path) -> set[str]:
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+def _shards(index: Path) -> set[str | None]:
+    """The files that a map of weights names; None is among them where it is no such map."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return {name if isinstance(name, str) else None for name in places.values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {None}
 
 
 def _check(file: Path) -> bool:

@@ -18,7 +18,7 @@ from auricle.features import LogMel, LogMelConfig
 from auricle.models import optimising
 from auricle.models.conformer import ConformerConfig, ConformerEncoder
 from auricle.models.heads import CTCHead, Joint, JointConfig, PredictorConfig, build_predictor
-from auricle.models.jasper import JasperBlockConfig, JasperConfig, JasperEncoder
+from auricle.models.jasper import JasperConfig, JasperEncoder
 
 # Tokens at one step where a model sets no bound: one that never emits a blank must not hang.
 MOST_SYMBOLS = 100

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -17,9 +17,10 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from auricle.checkpoints.reading import read_json, read_safetensors
+from auricle.checkpoints.reading import read_json, read_pickle, read_safetensors
+from auricle.checkpoints.sections import Section
 from auricle.checkpoints.writing import folder_beside, write_json, write_safetensors
-from auricle.errors import CheckpointError, first_line
+from auricle.errors import CheckpointError
 
 WEIGHTS = "weights.safetensors"
 EMA = "ema.safetensors"
@@ -82,23 +83,17 @@ def read_state(path: Path) -> TrainState:
     Raises:
         CheckpointError: A file is missing or damaged.
     """
-    facts = read_json(path / FACTS)
-    for name, size in facts.get("files", {}).items():
+    facts = Section(read_json(path / FACTS), "", str(path / FACTS))
+    for name, size in facts.take("files", {}, Mapping[str, int]).items():
         found = (path / name).stat().st_size if (path / name).is_file() else "no"
         if found != size:
             raise CheckpointError(f"{path / name} has {found} bytes where {size} were written")
-    try:
-        optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
-        return {
-            "weights": read_safetensors(path / WEIGHTS),
-            "optimizer": optimizer,
-            "ema": read_safetensors(path / EMA) if (path / EMA).exists() else None,
-            "facts": facts["facts"],
-        }
-    except CheckpointError:
-        raise
-    except Exception as error:  # damaged bytes make PyTorch raise anything
-        raise CheckpointError(f"{path} is damaged ({first_line(error)})") from None
+    return {
+        "weights": read_safetensors(path / WEIGHTS),
+        "optimizer": read_pickle(path / OPTIMIZER),
+        "ema": read_safetensors(path / EMA) if (path / EMA).exists() else None,
+        "facts": dict(facts.take("facts", kind=Mapping[str, Any])),
+    }
 
 
 def newest_state(folder: Path) -> tuple[int, TrainState] | None:
