@@ -54,7 +54,8 @@ def settle(options: Any) -> None:
     Raises:
         ConfigError: A value is of another type or out of bounds; names the field and the value.
     """
-    for name, hint in _hints(type(options)).items():
+    kind: type = type(options)
+    for name, hint in _hints(kind).items():
         object.__setattr__(options, name, fitted(getattr(options, name), hint, name))
 
 

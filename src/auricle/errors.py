@@ -64,12 +64,11 @@ def one_line(text: str, most: int = MOST_BYTES) -> str:
     """`text` with control characters escaped; of a long one the beginning and the end."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    if len(text.encode()) <= most:
+    whole = text.encode()
+    if len(whole) <= most:
         return text
     half = most // 2 - 3
-    whole = text.encode()
-    ends = whole[:half].decode(errors="ignore"), whole[-half:].decode(errors="ignore")
-    return " ... ".join(ends)
+    return " ... ".join(part.decode(errors="ignore") for part in (whole[:half], whole[-half:]))
 
 
 def first_line(error: BaseException) -> str:

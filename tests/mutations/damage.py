@@ -12,7 +12,7 @@ import math
 import random
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -281,6 +281,3 @@ def damaged_zip(content: bytes, rng: random.Random) -> tuple[bytes, str]:
                     after.writestr(entry + "x", data)
                 after.writestr(entry + "x" if entry == name and kind == "renamed" else entry, data)
     return out.getvalue(), f"zip: {name} {kind}"
-
-
-Damage = Callable[[Any, random.Random], tuple[Any, str]]

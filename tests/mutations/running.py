@@ -146,8 +146,11 @@ def one(
     from tests.mutations import subjects
 
     rng = random.Random(f"{seed} {number}")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room, suppress(OSError):
-        what, use = subjects.SUBJECTS[kind][0](rng, Path(room))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
+        try:
+            what, use = subjects.SUBJECTS[kind][0](rng, Path(room))
+        except Exception as error:
+            return Outcome(number, kind, "", repr(error)[:300], fault="the case was not made")
         tell(what)
         before, limit = _memory("VmRSS"), _limited()
         start = time.process_time()
@@ -177,7 +180,6 @@ def one(
                 fault = "a traceback on stderr"
         ended = ended.replace(room, "ROOM")
         return Outcome(number, kind, what, ended[:400], fault, seconds, megabytes)
-    return Outcome(number, kind, "", fault="the case could not be made")
 
 
 def _wrong_message(message: str, room: str) -> str:

@@ -85,9 +85,8 @@ def nemo(rng: random.Random, folder: Path) -> tuple[str, Use]:
     members = dict(_members(source))
     path = folder / "m.nemo"
     content: bytes | None = None
-    match rng.choices(["config", "tensors", "tar", "zip", "artefact", "bytes"], [8, 5, 3, 2, 2, 1])[
-        0
-    ]:
+    parts = {"config": 8, "tensors": 5, "tar": 3, "zip": 2, "artefact": 2, "bytes": 1}
+    match rng.choices(list(parts), list(parts.values()))[0]:
         case "config":
             values, what = damaged_values(yaml.safe_load(members[CONFIG]), rng)
             members[CONFIG] = yaml.safe_dump(values, sort_keys=False).encode()
@@ -337,29 +336,37 @@ def _spoil_folder(path: Path, rng: random.Random) -> str:
         os.mkfifo(file)
         return f"{name} is a pipe"
     if name.endswith(".safetensors") and rng.random() < 0.8:
-        tensors, what = damaged_tensors(load_file(file), rng, pickled=False)
-        if name == "model.safetensors" and rng.random() < 0.3:
-            file.unlink()
-            state, what = damaged_tensors(tensors, rng, pickled=True)
-            content = pickled(state)
-            if rng.random() < 0.5:
-                content, what = damaged_zip(content, rng)
-            (path / "pytorch_model.bin").write_bytes(content)
-            return f"pytorch_model.bin: {what}"
-        if name == "model.safetensors" and rng.random() < 0.3:
-            file.rename(path / "model-00001-of-00001.safetensors")
-            places = {"weight_map": dict.fromkeys(tensors, "model-00001-of-00001.safetensors")}
-            content, what = damaged_json(json.dumps(places), rng)
-            (path / "model.safetensors.index.json").write_bytes(content)
-            return f"index: {what}"
-        save_file({key: value.contiguous() for key, value in tensors.items()}, file)
-        return f"{name}: {what}"
+        return _spoil_tensors(file, rng)
     if name.endswith(".json"):
         content, what = damaged_json(file.read_text(encoding="utf-8"), rng)
     else:
         content, what = damaged_bytes(file.read_bytes(), rng)
     file.write_bytes(content)
     return f"{name}: {what}"
+
+
+def _spoil_tensors(file: Path, rng: random.Random) -> str:
+    """Damage a file of safetensors, or the pickle or the map of shards that is put in its place."""
+    tensors = load_file(file)
+    way = rng.random() if file.name == "model.safetensors" else 1.0
+    if way < 0.3:
+        file.unlink()
+        state, what = damaged_tensors(tensors, rng, pickled=True)
+        content = pickled(state)
+        if rng.random() < 0.5:
+            content, what = damaged_zip(pickled(tensors), rng)
+        file.with_name("pytorch_model.bin").write_bytes(content)
+        return f"pytorch_model.bin: {what}"
+    if way < 0.5:
+        shard = "model-00001-of-00001.safetensors"
+        file.rename(file.with_name(shard))
+        places = {"weight_map": dict.fromkeys(tensors, shard)}
+        content, what = damaged_json(json.dumps(places), rng)
+        file.with_name("model.safetensors.index.json").write_bytes(content)
+        return f"index: {what}"
+    tensors, what = damaged_tensors(tensors, rng, pickled=False)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+    return f"{file.name}: {what}"
 
 
 def _spoiled_yaml(

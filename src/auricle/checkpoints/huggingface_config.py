@@ -245,7 +245,8 @@ def _encoder(section: Section, kind: str, processor: Mapping[str, Any]) -> Confo
     ):
         if section.take(key, only) != only:
             raise CheckpointError(
-                f"{section.where}: {section.name(key)} is {shown(section.values[key])}; only {only} is run"
+                f"{section.where}: {section.name(key)} is {shown(section.values[key])}; only "
+                f"{only} is run"
             )
     if width < 1 or inner % width:
         raise CheckpointError(

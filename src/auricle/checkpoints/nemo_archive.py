@@ -193,7 +193,7 @@ class _Slice(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         count = min(len(view), max(0, self._member.size - self._position))
         self._file.seek(self._member.offset + self._position)
-        read: int = self._file.readinto(view[:count])  # type: ignore[union-attr]
+        read: int = self._file.readinto(view[:count])  # type: ignore[attr-defined]
         self._position += read
         return read
 

@@ -355,8 +355,8 @@ def _single(block: Section, key: str, value: Any) -> Any:
         return value
     if len(value) != 1:
         raise CheckpointError(
-            f"{block.where}: {block.name(key)} is {shown(value)}; blocks of several parallel kernels "
-            "(CarneliNet) are not run"
+            f"{block.where}: {block.name(key)} is {shown(value)}; blocks of several parallel "
+            "kernels (CarneliNet) are not run"
         )
     return value[0]
 
@@ -411,8 +411,8 @@ def _predictor(section: Section, size: int) -> PredictorConfig:
     normalisation = section.raw("normalization_mode", None)
     if normalisation is not None and not (stateless and normalisation == "layer"):
         raise CheckpointError(
-            f"{section.where}: {section.name('normalization_mode')} {shown(normalisation)} is not run; "
-            "only null is, and layer in a stateless decoder"
+            f"{section.where}: {section.name('normalization_mode')} {shown(normalisation)} is not "
+            "run; only null is, and layer in a stateless decoder"
         )
     projected = prednet.take("rnn_hidden_size", -1, int)
     config = PredictorConfig(

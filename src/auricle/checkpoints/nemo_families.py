@@ -147,6 +147,7 @@ def _refuse_modules(values: Mapping[str, Any], where: str) -> None:
 def foreign(where: str, kind: str, evidence: str) -> CheckpointError:
     """The refusal of a family: what it is, by which evidence, and what is run instead."""
     return CheckpointError(
-        f"{where} is {kind} ({shown_name(evidence)}), which Auricle does not run; it runs CTC, RNNT, TDT and "
-        "hybrid models with Conformer, FastConformer, Citrinet, QuartzNet or Jasper encoders"
+        f"{where} is {kind} ({shown_name(evidence)}), which Auricle does not run; it runs CTC, "
+        "RNNT, TDT and hybrid models "
+        "with Conformer, FastConformer, Citrinet, QuartzNet or Jasper encoders"
     )

@@ -110,8 +110,8 @@ def _artefact(section: Section, archive: NemoArchive, key: str, usual: str) -> b
     name = archive.find(reference) or archive.find(usual)
     if name is None:
         raise CheckpointError(
-            f"{archive.path} lacks the tokenizer's file {shown_name(reference)} ({section.name(key)}); "
-            "fetch the checkpoint again"
+            f"{archive.path} lacks the tokenizer's file {shown_name(reference)} "
+            f"({section.name(key)}); fetch the checkpoint again"
         )
     return archive.read(name)
 

@@ -82,8 +82,8 @@ class Section:
     def _fitted(self, key: str, value: Any, kind: Any) -> Any:
         if isinstance(value, str) and "${" in value:
             raise CheckpointError(
-                f"{self.where}: {self.name(key)} is {shown_name(value)}, which refers to nothing in the file; "
-                "write the value there"
+                f"{self.where}: {self.name(key)} is {shown_name(value)}, which refers to nothing "
+                "in the file; write the value there"
             )
         try:
             return fitted(value, kind, self.name(key))

@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from auricle.errors import AuricleError, first_line
+from auricle.errors import AuricleError, first_line, one_line
 
 EXIT_PARTIAL = 1  # some recordings, or a write, failed
 EXIT_MISTAKE = 2  # the user's, told before or instead of the work
@@ -86,4 +86,4 @@ def _tell(error: Exception) -> int:
 
 def say_error(message: str) -> None:
     """One line on stderr."""
-    print(f"auricle: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"auricle: error: {one_line(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
