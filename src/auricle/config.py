@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from auricle.errors import ConfigError
+from auricle.errors import ConfigError, escaped
 
 LISTED = 12  # how many known names an error lists
 _WORD = 80  # characters of a wrong name that are compared, for that takes their square
@@ -131,8 +131,8 @@ def shown(value: object) -> str:
 
 def shown_name(name: object) -> str:
     """A key or name for a message."""
-    text = str(name) if isinstance(name, str) else _SHORT.repr(name)
-    return text if len(text) <= _WORD else f"{text[: _WORD - 3]}..."
+    text = name if isinstance(name, str) else _SHORT.repr(name)
+    return escaped(text if len(text) <= _WORD else f"{text[: _WORD - 3]}...")
 
 
 _SHORT = reprlib.Repr()

@@ -61,14 +61,19 @@ class Overloaded(AuricleError, RuntimeError):
 
 
 def one_line(text: str, most: int = MOST_BYTES) -> str:
-    """`text` with control characters escaped; of a long one the beginning and the end."""
+    """`text` without breaks, control characters escaped; of a long one beginning and end."""
     if not text.isprintable():
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        text = escaped(" ".join(text.split("\n")))
     whole = text.encode()
     if len(whole) <= most:
         return text
     half = most // 2 - 3
     return " ... ".join(part.decode(errors="ignore") for part in (whole[:half], whole[-half:]))
+
+
+def escaped(name: str) -> str:
+    """A name with control characters and line breaks as Python writes them, to be printed."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def first_line(error: BaseException) -> str:
