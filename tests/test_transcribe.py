@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,3 +183,87 @@ def test_an_option_the_engine_refuses_is_raised_whatever_on_error_says() -> None
         asr.transcribe(tone(1.0), sample_rate=RATE, batch_seconds=0)
     with pytest.raises(AudioError, match="sample_rate"):
         asr.transcribe(tone(1.0))
+
+
+def test_what_datasets_and_torch_give_is_a_recording() -> None:
+    torch = pytest.importorskip("torch")
+    asr = Recognizer(LoudnessEngine())
+    clip = {"array": tone(1.5), "sampling_rate": RATE, "path": "some/where.wav"}
+    assert asr.transcribe(clip).text == "1.5s at 0.5."
+    assert asr.transcribe({**clip, "sampling_rate": RATE // 2}).duration == 3.0
+    assert asr.transcribe({**clip, "array": tone(1.5).tolist()}).duration == 1.5
+    assert [t.duration for t in asr.transcribe([clip, clip])] == [1.5, 1.5]
+    tensor = torch.from_numpy(tone(2.0))
+    for one in (tensor, tensor[None], tensor.requires_grad_(), tensor[:, None].repeat(1, 2)):
+        assert asr.transcribe(one, sample_rate=RATE).text == "2.0s at 0.5."
+    assert [t.duration for t in asr.transcribe([tensor, clip], sample_rate=RATE)] == [2.0, 1.5]
+    for bad in ({"array": tone(1.0)}, {"samples": tone(1.0)}, {}, None, 3, tensor.bfloat16()):
+        with pytest.raises(AudioError):
+            asr.transcribe(bad, sample_rate=RATE if isinstance(bad, torch.Tensor) else None)
+
+
+def test_bytes_paths_and_decoders_of_datasets_are_recordings(tmp_path: Path) -> None:
+    asr = Recognizer(LoudnessEngine())
+    path = write_wav(tmp_path / "a.wav", tone(1.5))
+    assert asr.transcribe({"bytes": path.read_bytes(), "path": None}).duration == 1.5
+    assert asr.transcribe({"bytes": None, "path": str(path)}).duration == 1.5
+
+    class Decoder:
+        def get_all_samples(self):
+            return SimpleNamespace(data=tone(1.0)[None], sample_rate=RATE)
+
+    assert asr.transcribe(Decoder()).duration == 1.0
+
+
+def test_every_channel_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_wav(tmp_path / "a.wav", np.stack([tone(1.0), tone(1.0, 0.25)], axis=1))
+    opened = []
+    monkeypatch.setattr(Path, "open", counting(Path.open, opened))
+    transcript = Recognizer(LoudnessEngine()).transcribe(path, channel="all")
+    assert [s.text for s in transcript.segments] == ["1.0s at 0.5.", "1.0s at 0.2."]
+    assert len(opened) == 1
+
+
+def counting(function, calls: list):
+    def counted(*args, **options):
+        calls.append(args)
+        return function(*args, **options)
+
+    return counted
+
+
+def test_what_is_missing_is_said_in_the_transcript_and_once_on_stderr(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_wav(tmp_path / "cut.wav", tone(4.0))
+    path.write_bytes(path.read_bytes()[: 2 * RATE * 3 + 44])
+    with caplog.at_level(logging.WARNING, logger="auricle"):
+        transcript = Recognizer(LoudnessEngine()).transcribe(path)
+    assert transcript.text == "3.0s at 0.5."
+    assert transcript.warnings == ("cut short: 3.0 of 4.0 seconds are there",)
+    assert [r.getMessage() for r in caplog.records] == [f"{path}: {transcript.warnings[0]}"]
+    both = Recognizer(LoudnessEngine()).transcribe(path, channel="all")
+    assert both.warnings == transcript.warnings
+
+
+def test_a_folder_says_which_files_it_skips(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_wav(tmp_path / "a.mpga", tone(1.0))
+    write_wav(tmp_path / "b.mxf", tone(1.0))
+    write_wav(tmp_path / "recording", tone(1.0))
+    (tmp_path / ".hidden").write_text("")
+    (tmp_path / "folder.wav").mkdir()
+    with caplog.at_level(logging.WARNING, logger="auricle"):
+        assert [s.name for s in transcribe.sources(tmp_path)] == ["a.mpga", "b.mxf"]
+    assert "skipped 1 file without a suffix (recording)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["https://example.org/a.wav?x=*", "s3://bucket/a.wav"])
+def test_an_address_is_said_to_be_one_wherever_it_stands(name: str, tmp_path: Path) -> None:
+    asr = Recognizer(LoudnessEngine())
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"audio_filepath": name, "text": ""}) + "\n")
+    for given in (name, [name], manifest):
+        with pytest.raises(AudioError, match="only files are read: save what stands at that"):
+            asr.transcribe(given)

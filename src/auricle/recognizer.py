@@ -102,15 +102,17 @@ class Recognizer:
         language: str | None = None,
         task: Literal["transcribe", "translate"] = "transcribe",
         channel: Channel = None,
+        track: int | None = None,
         adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         on_error: OnError = "raise",
     ) -> Any:
         """Transcribe one recording, or many.
 
         Args:
-            x: An audio or video file, a NumPy array, the bytes of a file or an open binary file;
-                or a list of these, a folder, a glob, or a JSONL manifest.
-            sample_rate: Of arrays, in samples per second; files say their own.
+            x: An audio or video file, a NumPy array or tensor, the bytes of a file, an open binary
+                file, or a mapping of `datasets` (`{"array", "sampling_rate"}`); or a list of
+                these, a folder, a glob, or a JSONL manifest.
+            sample_rate: Of arrays, in samples per second; files and mappings say their own.
             decode: How to search; `Greedy()` is the only way so far.
             timestamps: False skips words and segments; "nemo" gives NeMo's own numbers, quirks
                 included (docs/differences.md).
@@ -120,6 +122,7 @@ class Recognizer:
             task: "translate" (into English) needs a multilingual Whisper.
             channel: None mixes the channels; a number picks one; "all" transcribes each on its
                 own and labels the speakers.
+            track: Which audio track of a file, from 0; None is the one the file marks as its main.
             adapter: The name of one that this view knows, or a folder, which is read anew by each
                 call; a list has one for each of the inputs. None is as this view has it.
             on_error: "return" puts a `Failure` where a recording's transcript would be.
@@ -141,6 +144,7 @@ class Recognizer:
             language=language,
             task=task,
             channel=channel,
+            track=track,
             adapter=adapter,
             on_error=on_error,
         )
@@ -158,6 +162,7 @@ class Recognizer:
         language: str | None = None,
         task: Literal["transcribe", "translate"] = "transcribe",
         channel: Channel = None,
+        track: int | None = None,
         adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         on_error: OnError = "raise",
     ) -> Iterator[Transcript | Failure]:
@@ -172,6 +177,7 @@ class Recognizer:
             ),
             sample_rate=sample_rate,
             channel=channel,
+            track=track,
             batch_seconds=batch_seconds,
             on_error=on_error,
         )

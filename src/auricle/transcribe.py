@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -26,7 +25,7 @@ from auricle.engines import Engine, EngineOptions
 from auricle.errors import AudioError, AuricleError, ConfigError
 from auricle.types import Segment, Transcript
 
-AudioInput = str | Path | bytes | BinaryIO | npt.NDArray[Any]
+AudioInput = str | Path | bytes | BinaryIO | npt.NDArray[Any] | Mapping[str, Any]
 Channel = int | Literal["all"] | None
 OnError = Literal["raise", "return"]
 
@@ -43,7 +42,8 @@ log = logging.getLogger("auricle")
 class Source:
     """One recording to transcribe: a file (or a stretch of it), or audio in memory.
 
-    `engine` stands in for the run's own; it hears the same rate.
+    `sample_rate` is that of an array which brings its own. `engine` stands in for the run's own;
+    it hears the same rate.
     """
 
     path: Path | None
@@ -52,6 +52,7 @@ class Source:
     duration: float | None = None
     row: Mapping[str, Any] | None = None
     data: Any = field(default=None, repr=False)
+    sample_rate: int | None = None
     engine: Engine | None = field(default=None, repr=False)
 
 
@@ -65,11 +66,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Job:
-    """How to run a list of sources; `batch_seconds` None takes the engine's own budget."""
+    """How to run a list of sources; `batch_seconds` None takes the engine's own budget.
+
+    `track` is the number of a file's audio track, from 0; None is the file's own choice.
+    """
 
     options: EngineOptions = field(default_factory=EngineOptions)
     sample_rate: int | None = None
     channel: Channel = None
+    track: int | None = None
     batch_seconds: float | None = None
     on_error: OnError = "raise"
 
@@ -90,6 +95,7 @@ class _Reading:
     source: Source
     clips: tuple[_Clip, ...] = ()
     duration: float = 0.0
+    warnings: tuple[str, ...] = ()
     error: AuricleError | None = None
 
 
@@ -113,9 +119,9 @@ def sources(inputs: Any) -> Iterator[Source]:
 
 def is_many(inputs: Any) -> bool:
     """Whether `inputs` is a collection of recordings rather than one."""
-    return not isinstance(inputs, str | Path | bytes | bytearray | np.ndarray) and not hasattr(
-        inputs, "read"
-    )
+    one = isinstance(inputs, str | Path | bytes | bytearray | memoryview | Mapping)
+    one = one or hasattr(inputs, "read") or hasattr(inputs, "get_all_samples")
+    return not one and audio.as_array(inputs) is None and isinstance(inputs, Iterable)
 
 
 def is_listing(item: Any) -> bool:
@@ -123,6 +129,8 @@ def is_listing(item: Any) -> bool:
     if not isinstance(item, str | Path):
         return False
     path = Path(item)
+    if audio.is_address(item) and not path.exists():
+        return False
     return path.is_dir() or manifests.is_manifest(path) or _is_glob(path)
 
 
@@ -145,10 +153,12 @@ def run(engine: Engine, recordings: Iterable[Source], job: Job) -> Iterator[Tran
 
 def _sources_of(item: Any) -> Iterator[Source]:
     if not isinstance(item, str | Path):
-        yield Source(None, "array" if isinstance(item, np.ndarray) else "stream", data=item)
+        yield _in_memory(item)
         return
     path = Path(item)
-    if path.is_dir():
+    if audio.is_address(item) and not path.exists():  # no glob, and reading it says what it is
+        yield Source(path, path.name)
+    elif path.is_dir():
         yield from _sources_in(path)
     elif manifests.is_manifest(path):
         for row in manifests.read(path):
@@ -163,8 +173,41 @@ def _sources_of(item: Any) -> Iterator[Source]:
         yield Source(path, path.name)
 
 
+def _in_memory(item: Any) -> Source:
+    """An array, a stream, or what the audio column of `datasets` gives, in any of its forms."""
+    if hasattr(item, "get_all_samples"):  # torchcodec's decoder
+        decoded = item.get_all_samples()
+        item = {"array": decoded.data, "sampling_rate": decoded.sample_rate}
+    if not isinstance(item, Mapping):
+        return Source(None, "stream" if audio.as_array(item) is None else "array", data=item)
+    path = item.get("path")
+    name = Path(path).name if path else "array"
+    if (array := item.get("array")) is not None:
+        rate = item.get("sampling_rate")
+        if rate is None:
+            raise AudioError('a mapping with "array" needs its "sampling_rate" too')
+        data = array if audio.as_array(array) is not None else np.asarray(array)
+        return Source(None, name, data=data, sample_rate=rate)
+    if item.get("bytes") is not None:
+        return Source(None, name, data=item["bytes"])
+    if path:
+        return Source(Path(path), name)
+    keys = ", ".join(map(str, item)) or "nothing"
+    raise AudioError(
+        f'a mapping with {keys} is no audio; give "array" and "sampling_rate", "bytes" or "path"'
+    )
+
+
 def _sources_in(folder: Path) -> Iterator[Source]:
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in audio.AUDIO_SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in files if path.suffix.lower() in audio.AUDIO_SUFFIXES]
+    nameless = [path for path in files if not path.suffix and not path.name.startswith(".")]
+    if nameless:
+        what = "1 file" if len(nameless) == 1 else f"{len(nameless)} files"
+        log.warning(
+            "%s: skipped %s without a suffix (%s): give them by name if they are audio",
+            *(folder, what, ", ".join(path.name for path in nameless[:3])),
+        )
     if not found:
         raise AudioError(f"{folder}: the folder holds no audio or video files")
     for path in found:
@@ -191,37 +234,34 @@ def _read_ahead(recordings: Iterable[Source], engine: Engine, job: Job) -> Itera
 
 
 def _read(source: Source, engine: Engine, job: Job) -> _Reading:
+    rate = engine.sample_rate
     try:
-        tracks = _read_channels(source, engine.sample_rate, job)
+        recording = _recording(source, rate, job)
     except AuricleError as error:
         return _Reading(source, error=error)
+    labelled = job.channel == "all"
     clips = [
-        _Clip(samples[start:stop], start / engine.sample_rate, speaker)
-        for speaker, samples in tracks
+        _Clip(samples[start:stop], start / rate, f"channel {number}" if labelled else None)
+        for number, samples in enumerate(recording.channels)
         for start, stop in _pieces(samples, source, engine)
     ]
-    return _Reading(source, tuple(clips), len(tracks[0][1]) / engine.sample_rate)
+    return _Reading(source, tuple(clips), len(recording.channels[0]) / rate, recording.warnings)
 
 
-def _read_channels(source: Source, rate: int, job: Job) -> list[tuple[str | None, Samples]]:
+def _recording(source: Source, rate: int, job: Job) -> audio.Recording:
     data = source.data if source.path is None else source.path
-    stretch: dict[str, Any] = {"start": source.offset, "seconds": source.duration}
-    if isinstance(data, np.ndarray):
-        if job.sample_rate is None:
-            raise AudioError("an array needs its rate: pass sample_rate=, in samples per second")
-        stretch["source_rate"] = job.sample_rate
-    if job.channel != "all":
-        return [(None, audio.read(data, sample_rate=rate, channel=job.channel, **stretch))]
-    if not isinstance(data, np.ndarray | str | Path | bytes):
-        data = data.read()
-    if isinstance(data, np.ndarray):
-        count = 1 if data.ndim == 1 else min(data.shape)
-    else:
-        count = audio.probe(BytesIO(data) if isinstance(data, bytes) else data).channels
-    return [
-        (f"channel {i}", audio.read(data, sample_rate=rate, channel=i, **stretch))
-        for i in range(count)
-    ]
+    source_rate = source.sample_rate or job.sample_rate
+    if source_rate is None and audio.as_array(data) is not None:
+        raise AudioError("an array needs its rate: pass sample_rate=, in samples per second")
+    return audio.record(
+        data,
+        sample_rate=rate,
+        source_rate=source_rate,
+        channel=job.channel,
+        track=job.track,
+        start=source.offset,
+        seconds=source.duration,
+    )
 
 
 def _pieces(samples: Samples, source: Source, engine: Engine) -> Sequence[tuple[int, int]]:
@@ -294,7 +334,7 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 def _merge(reading: _Reading, pieces: list[Transcript]) -> Transcript:
     """One transcript of a recording's pieces and channels, in the order of time."""
     if len(pieces) == 1 and reading.clips[0].speaker is None:
-        return replace(pieces[0], duration=reading.duration)
+        return replace(pieces[0], duration=reading.duration, warnings=reading.warnings)
     placed = [
         _spoken_by(piece.shifted(clip.start), clip.speaker)
         for clip, piece in zip(reading.clips, pieces, strict=True)
@@ -310,6 +350,7 @@ def _merge(reading: _Reading, pieces: list[Transcript]) -> Transcript:
         language=next((t.language for t in placed if t.language), None),
         duration=reading.duration,
         model=placed[0].model,
+        warnings=reading.warnings,
     )
 
 

@@ -46,13 +46,26 @@ def test_priming_is_trimmed_and_nothing_is_lost(
     assert np.mean(error**2) < 0.02 * np.mean(expected**2)
 
 
+@pytest.mark.parametrize("rate", [16_000, 48_000])
 @pytest.mark.parametrize("container", ["adts", "mpegts", "flv"])
-def test_priming_that_no_header_states_stays(container: str) -> None:
-    """These do not say how long it is: one AAC packet, which the encoder put before the sound."""
-    original = chirp(3.0, 48_000)
-    heard = audio.read(encode(original, container, "aac", 48_000))
-    lag = delay(heard, audio.resample(original, 48_000, RATE)) / RATE
-    assert lag == pytest.approx(1024 / 48_000, abs=0.001)
+def test_priming_that_no_header_states_is_known_of_an_encoder_that_names_itself(
+    container: str, rate: int
+) -> None:
+    """One AAC packet (docs/audio.md); without the encoder's name nothing says so, and it stays."""
+    original = chirp(3.0, rate)
+    expected = audio.resample(original, rate, RATE)
+    content = encode(original, container, "aac", rate)
+    heard = audio.read(content)
+    assert abs(delay(heard, expected)) <= 0.001 * RATE
+    assert 0 <= len(heard) - len(expected) <= 0.07 * RATE
+    nameless = audio.read(content.replace(b"Lavc", b"Abcd"))
+    assert delay(nameless, expected) / RATE == pytest.approx(1024 / rate, abs=0.001)
+
+
+def test_a_clock_that_stands_still_says_nothing() -> None:
+    """FFmpeg gives every packet of RealAudio 14.4 the time 0."""
+    heard = audio.read(encode(chirp(3.02, 8000), "rm", "real_144", 8000))
+    assert len(heard) / RATE == pytest.approx(3.02, abs=0.04)
 
 
 @pytest.mark.parametrize(("container", "codec"), [("matroska", "pcm_s16le"), ("mp4", "aac")])

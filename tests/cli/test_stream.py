@@ -420,7 +420,7 @@ def test_no_microphone_no_portaudio_no_extra(
         (["rows.jsonl", "--latency-ms", "70"], "latency_ms=70 is not one of 100"),
         (["gone.jsonl"], "gone.jsonl: no such manifest"),
         (["empty.jsonl"], "empty.jsonl: no rows"),
-        (["lost.jsonl"], "away.wav: no such file, nor any other that lost.jsonl names"),
+        (["lost.jsonl"], "away.wav: no such file; nor is any other that lost.jsonl names"),
         (["broken.jsonl"], "broken.jsonl, line 2: not JSON"),
     ],
 )

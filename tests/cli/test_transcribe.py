@@ -87,6 +87,7 @@ def test_options_reach_the_recogniser(run: Run, fake: FakeRecognizer, recordings
         "--language": "de",
         "--task": "translate",
         "--channel": "1",
+        "--track": "2",
         "--head": "tdt",
         "--batch-seconds": "90",
         "--device": "cpu",
@@ -107,6 +108,7 @@ def test_options_reach_the_recogniser(run: Run, fake: FakeRecognizer, recordings
         "language": "de",
         "task": "translate",
         "channel": 1,
+        "track": 2,
         "timestamps": "nemo",
         "batch_seconds": 90.0,
         "adapter": Path("some/adapter"),
@@ -141,8 +143,10 @@ def test_mistakes_are_told_before_the_work(
 
 def test_missing_inputs(run: Run, fake: FakeRecognizer, recordings: Path, tmp_path: Path) -> None:
     code, _, err = run("transcribe", tmp_path / "gone.wav")
-    assert code == 2 and "gone.wav: no such file or folder" in err
+    assert code == 2 and "gone.wav: no such file; check the path" in err
     assert fake.loaded == {}
+    code, _, err = run("transcribe", "https://example.org/a.wav?key=*")
+    assert code == 2 and "only files are read: save what stands at that address" in err
     code, _, err = run("transcribe", tmp_path / "gone*.wav")
     assert code == 2 and "gone*.wav" in err
 

@@ -8,6 +8,8 @@ from auricle.audio.containers import AUDIO_SUFFIXES, AudioInfo
 from auricle.audio.cutting import cut_at_silence
 from auricle.audio.reading import (
     SAMPLE_RATE,
+    Recording,
+    as_array,
     blocks,
     from_array,
     length,
@@ -15,6 +17,7 @@ from auricle.audio.reading import (
     opened_blocks,
     probe,
     read,
+    record,
 )
 from auricle.audio.resampling import (
     Resampler,
@@ -23,7 +26,8 @@ from auricle.audio.resampling import (
     check_rate,
     resample,
 )
-from auricle.audio.sources import FilePart
+from auricle.audio.sources import FilePart, is_address, no_such_file
+from auricle.audio.timeline import ReadReport
 from auricle.audio.writing import AUDIO_FORMATS, AudioFormat, write
 
 __all__ = [
@@ -33,18 +37,24 @@ __all__ = [
     "AudioFormat",
     "AudioInfo",
     "FilePart",
+    "ReadReport",
+    "Recording",
     "Resampler",
     "ResumableResampler",
     "Samples",
+    "as_array",
     "blocks",
     "check_rate",
     "cut_at_silence",
     "from_array",
+    "is_address",
     "length",
     "libsndfile_reads",
+    "no_such_file",
     "opened_blocks",
     "probe",
     "read",
+    "record",
     "resample",
     "write",
 ]

@@ -7,14 +7,14 @@ containers that hold their own sound are allowed, and every request to open some
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Never, cast
 
+from auricle.audio.headers import Header, read_header
 from auricle.audio.sources import Opened
-from auricle.errors import AudioError
+from auricle.errors import AudioError, first_line
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 AUDIO_SUFFIXES = frozenset({
     ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi",
     ".caf", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2",
-    ".mp3", ".mp4", ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rm",
-    ".sph", ".spx", ".ts", ".tta", ".vob", ".voc", ".w64", ".wav", ".weba", ".webm", ".wma",
-    ".wmv", ".wv",
+    ".mp3", ".mp4", ".mpeg", ".mpg", ".mpga", ".mts", ".mxf", ".oga", ".ogg", ".ogv", ".opus",
+    ".ra", ".rm", ".sph", ".spx", ".ts", ".tta", ".vob", ".voc", ".w64", ".wav", ".weba", ".webm",
+    ".wma", ".wmv", ".wv",
 })
 # fmt: on
 """Suffixes that a folder is searched for; a file given by name may have any."""
@@ -42,22 +42,26 @@ _FORMATS = (
     "pvf,qcp,qoa,rka,rm,sbc,sds,shn,sln,sox,spdif,tak,truehd,tta,voc,vqf,w64,wav,wavarc,wsd,wtv,wv,"
     "wve,xa,xwma"
 )
-# Headers that count the samples (a WAV's is read here: FFmpeg trims its count to the file).
-_COUNTED = ("w64", "flac", "aiff", "mov,mp4,m4a,3gp,3g2,mj2")
-_UNKNOWN_SIZE = 0x7F000000  # a WAV that was piped states a size of 2 or 4 GiB, or 0
-_PAGE_HEAD, _LARGEST_PAGE = 27, 27 + 255 + 255 * 255  # bytes of an Ogg page (RFC 3533)
-_PCM_TAGS = (1, 3, 0xFFFE)
+# Headers that count the samples, and that FFmpeg does not trim to the bytes that are there.
+_COUNTED = ("flac", "aiff", "au", "tta", "wv", "rm", "mov,mp4,m4a,3gp,3g2,mj2")
+# Lengths of all that a file holds: of its sound, where that is all.
+_COUNTED_ALONE = ("flv", "asf", "matroska,webm")
+_STATES_PRIMING = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut", "caf", "asf")
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<asx", b"<MPD", b"<smil", b"v=0")
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file says of its sound; `duration` is in seconds, None where the file does not say."""
+    """What a file says of its sound; `duration` is in seconds, None where the file does not say.
+
+    The duration may be an estimate: `length` measures.
+    """
 
     duration: float | None
     channels: int
     sample_rate: int
     codec: str
+    tracks: int = 1  # of sound, of which one is read
 
 
 @dataclass(frozen=True)
@@ -67,35 +71,47 @@ class Track:
     name: str
     container: InputContainer
     stream: AudioStream
-    wav_seconds: float | None = None
-    wav_whole: bool = False  # all the bytes that a WAV says it has are there
-    chained: bool = False  # an Ogg file of several streams, one after the other
-    whole: bool = False  # what is damaged is refused rather than passed over
-    mp3_counted: bool = False
-    within_page: bool = False  # an Ogg file that ends there lacks its end
+    header: Header
+    file: Guarded
 
     @property
     def info(self) -> AudioInfo:
         """What the header says."""
         codec = self.stream.codec_context
         return AudioInfo(
-            self._duration(), codec.channels, codec.sample_rate, codec.codec.canonical_name
+            self._duration(),
+            codec.channels,
+            codec.sample_rate,
+            codec.codec.canonical_name,
+            len(self.container.streams.audio),
         )
+
+    @property
+    def form(self) -> str:
+        """FFmpeg's name of the container."""
+        return self.container.format.name
+
+    @property
+    def states_priming(self) -> bool:
+        """Whether the container says what an encoder put before the sound; it is trimmed then."""
+        return self.form in _STATES_PRIMING
 
     @property
     def promised(self) -> float | None:
         """Seconds of sound that the header counts; None where headers only estimate."""
-        form = self.container.format.name
-        if form == "wav":
-            return self.wav_seconds
-        alone = len(self.container.streams) == 1
-        if (
-            form in _COUNTED
-            or (form == "mp3" and self.mp3_counted)
-            or (form.startswith("matroska") and alone)
-        ):
+        header, form, stream = self.header, self.form, self.stream
+        if header.wav is not None:
+            return header.wav.seconds
+        if form == "matroska,webm" and (stated := _clock(stream.metadata.get("DURATION", ""))):
+            return stated
+        if form in ("caf", "avi") and stream.frames and stream.time_base:
+            unit = stream.time_base if form == "avi" else 1 / stream.codec_context.sample_rate
+            return float(stream.frames * unit)
+        alone = form in _COUNTED_ALONE and len(self.container.streams) == 1
+        if form in _COUNTED or alone or (form == "mp3" and header.mp3_counted):
             return self._duration()
-        return None
+        seconds = self._duration()
+        return None if header.grown == 1 or seconds is None else seconds * header.grown
 
     def _duration(self) -> float | None:
         if self.stream.duration is not None and self.stream.time_base is not None:
@@ -104,60 +120,59 @@ class Track:
 
 
 @contextmanager
-def opened_track(source: Opened, *, whole: bool = False) -> Iterator[Track]:
-    """Open the best audio stream of a file; the others are not even read.
-
-    With `whole`, MP3 and Ogg files too are refused where their end is missing, and all where more
-    than one packet in a hundred is damaged; else they are read as far as can be.
+def opened_track(source: Opened, number: int | None = None) -> Iterator[Track]:
+    """Open one audio stream of a file, by its number or the best; the others are not even read.
 
     Raises:
-        AudioError: Not a media file, a playlist, or one without sound.
+        AudioError: Not a media file, a playlist, one without sound or without such a track.
     """
     import av
 
-    wav_seconds, wav_whole = _wav_seconds(source.file)
-    chained = _chained(source.file)
-    mp3_counted = whole and _mp3_counted(source.file)
-    within_page = whole and _within_page(source.file)
+    try:
+        header = read_header(source.file)
+    except OSError as error:
+        raise _unreadable(source, error) from error
+    file = Guarded(source.file, None if header.wav is None else header.wav.patch)
     try:
         container = av.open(
-            _Nameless(source.file),
+            file,
             mode="r",
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
             metadata_errors="replace",
             io_open=_refuse,
         )
-    except OSError as error:
-        if not isinstance(error, av.error.FFmpegError):
-            what = f"{source.name}: cannot be read: {error.strerror}"
-            raise AudioError(what, "cannot be read") from error
-        raise AudioError(_why_not_media(source)) from error
-    except (av.error.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        file.raise_error(source.name)
+        if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
+            raise _unreadable(source, error) from error
         raise AudioError(_why_not_media(source)) from error
     with container:
-        stream = _best_stream(container, source.name)
         yield Track(
-            source.name,
-            container,
-            stream,
-            wav_seconds,
-            wav_whole,
-            chained,
-            whole,
-            mp3_counted,
-            within_page,
+            source.name, container, _chosen_stream(container, number, source.name), header, file
         )
 
 
-def _best_stream(container: InputContainer, name: str) -> AudioStream:
+def _unreadable(source: Opened, error: OSError) -> AudioError:
+    what = f"{source.name}: cannot be read: {error.strerror or error}"
+    return AudioError(what, "cannot be read")
+
+
+def _chosen_stream(container: InputContainer, number: int | None, name: str) -> AudioStream:
     import av
 
-    if not container.streams.audio:
+    tracks = container.streams.audio
+    if not tracks:
         kinds = "video" if container.streams.video else "file"
         raise AudioError(
             f"{name}: the {kinds} has no sound; give a file with an audio track", "no audio stream"
         )
-    best = cast("AudioStream", container.streams.best("audio") or container.streams.audio[0])
+    if number is not None and not 0 <= number < len(tracks):
+        there = "only track 0" if len(tracks) == 1 else f"tracks 0 to {len(tracks) - 1}"
+        raise AudioError(f"{name}: has no audio track {number}; it has {there}", "no such track")
+    if number is None:
+        best = cast("AudioStream", container.streams.best("audio") or tracks[0])
+    else:
+        best = tracks[number]
     if best.codec_context is None or not best.codec_context.sample_rate:
         raise AudioError(
             f"{name}: its sound is in a format that FFmpeg does not know, or is damaged; "
@@ -169,74 +184,13 @@ def _best_stream(container: InputContainer, name: str) -> AudioStream:
     return best
 
 
-def _wav_seconds(file: BinaryIO) -> tuple[float | None, bool]:
-    """How long a PCM WAV says it is, and whether all of that is there.
-
-    None for all else, and for a size that was never filled in.
-    """
-    head = file.read(12)
-    bytes_per_second, seconds, whole = 0, None, False
-    while head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        kind, size = file.read(4), int.from_bytes(file.read(4), "little")
-        if kind == b"fmt ":
-            tag, _, rate, _, frame = struct.unpack("<HHIIH", file.read(14).ljust(14, b"\0"))
-            bytes_per_second = rate * frame if tag in _PCM_TAGS else 0
-            size -= 14
-        elif kind == b"data" or not size:
-            if bytes_per_second and 0 < size < _UNKNOWN_SIZE:
-                seconds = size / bytes_per_second
-                whole = file.tell() + size <= file.seek(0, os.SEEK_END)
-            break
-        file.seek(size + size % 2, os.SEEK_CUR)
-    file.seek(0)
-    return seconds, whole
-
-
-def _chained(file: BinaryIO) -> bool:
-    """Whether an Ogg file holds several streams one after the other."""
-    at, begun, chained = 0, False, False
-    while not chained:
-        file.seek(at)
-        head = file.read(_PAGE_HEAD + 255)
-        if head[:4] != b"OggS" or len(head) < _PAGE_HEAD:
-            break
-        first = bool(head[5] & 2)  # a first page; those of the streams of one link come together
-        chained = first and begun
-        begun = begun or not first
-        segments = head[_PAGE_HEAD - 1]
-        at += _PAGE_HEAD + segments + sum(head[_PAGE_HEAD : _PAGE_HEAD + segments])
-    file.seek(0)
-    return chained
-
-
-def _mp3_counted(file: BinaryIO) -> bool:
-    """Whether an MP3's first frame counts all frames, as encoders of variable rates write it."""
-    head = file.read(10)
-    skip = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        sizes = zip(head[6:], (21, 14, 7, 0), strict=True)
-        skip = 10 + sum((byte & 0x7F) << shift for byte, shift in sizes)
-    file.seek(skip)
-    frame = file.read(256)
-    file.seek(0)
-    at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    return frame[:1] == b"\xff" and at > 0 and len(frame) >= at + 8 and bool(frame[at + 7] & 1)
-
-
-def _within_page(file: BinaryIO) -> bool:
-    """Whether a file is Ogg and ends within a page: nothing else says that its end is missing."""
-    ogg = file.read(4) == b"OggS"
-    within = False
-    if ogg:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LARGEST_PAGE))
-        tail = file.read()
-        page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
-        lengths = page[_PAGE_HEAD : _PAGE_HEAD + page[_PAGE_HEAD - 1]] if page[_PAGE_HEAD:] else b""
-        within = bool(page) and (
-            len(page) <= _PAGE_HEAD or len(page) < _PAGE_HEAD + page[_PAGE_HEAD - 1] + sum(lengths)
-        )
-    file.seek(0)
-    return within
+def _clock(text: str) -> float | None:
+    """Seconds of "hours:minutes:seconds", as Matroska's tags have it; None of anything else."""
+    try:
+        hours, minutes, seconds = (float(part) for part in text.split(":"))
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _why_not_media(source: Opened) -> str:
@@ -254,10 +208,60 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> Never:
     raise PermissionError("a media file may not open another file")
 
 
-class _Nameless:
-    """A file without the name by which FFmpeg would guess a format or look for neighbours."""
+class Guarded:
+    """A file for FFmpeg: without a name by which it would guess, and without exceptions.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
+    PyAV prints what a callback raises while another error waits, so errors are kept here instead:
+    reading then ends, and `raise_error` raises what ended it.
+    """
+
+    def __init__(self, file: BinaryIO, patch: tuple[int, bytes] | None = None) -> None:
+        """`patch` is what FFmpeg shall read at a place instead of what stands there."""
+        self.error: BaseException | None = None
+        self.file, self._patch = file, patch
+
+    def read(self, count: int = -1) -> bytes:
+        """As of a file; nothing after an error."""
+        if self.error is not None:
+            return b""
+        try:
+            at = 0 if self._patch is None else self.file.tell()
+            content = self.file.read(count)
+        except BaseException as error:
+            self.error = error
+            return b""
+        if self._patch is None or not content:
+            return content or b""
+        place, new = self._patch
+        before, after = max(0, place - at), max(0, place + len(new) - at)
+        return (content[:before] + new[max(0, at - place) :] + content[after:])[: len(content)]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of a file; -1 where a damaged one sends FFmpeg before its start."""
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
+        except BaseException as error:
+            self.error = error
+            return -1
+
+    def tell(self) -> int:
+        """As of a file."""
+        try:
+            return self.file.tell()
+        except (OSError, ValueError):
+            return -1
+
+    def raise_error(self, name: str) -> None:
+        """Raise what ended the reading, if anything did.
+
+        Raises:
+            AudioError: The disk failed, or the file object did.
+        """
+        if self.error is None:
+            return
+        if not isinstance(self.error, Exception):
+            raise self.error  # Ctrl-C
+        what = getattr(self.error, "strerror", None) or first_line(self.error)
+        raise AudioError(f"{name}: reading failed: {what}", "cannot be read") from self.error

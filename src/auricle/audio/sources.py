@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 from auricle.errors import AudioError
 
 _IN_MEMORY = 64 << 20
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_ADDRESS = re.compile(r"(^|[/\\])[A-Za-z][A-Za-z0-9+.-]+:(?=[/\\])|^[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,25 @@ def _open_path(path: Path) -> BinaryIO:
             )
         return path.open("rb")
     except FileNotFoundError:
-        if _ADDRESS.match(str(path)):
-            cure = "only files are read: save what stands at that address first"
-        else:
-            cure = "check the path"
-        raise AudioError(f"{path}: no such file; {cure}", "no such file") from None
+        raise no_such_file(path) from None
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened: {error.strerror}", "cannot be read") from error
     except AudioError:
         raise
     except ValueError as error:  # a null byte in the name
         raise AudioError(f"{str(path)!r} is not a file name: {error}", "no such file") from error
+
+
+def no_such_file(path: str | Path, cure: str = "check the path") -> AudioError:
+    """The error for a path where there is nothing, which an address never is a path to."""
+    if is_address(path):
+        cure = "only files are read: save what stands at that address first"
+    return AudioError(f"{path}: no such file; {cure}", "no such file")
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether it looks like http://..., s3://... or the like, also behind a manifest's folder."""
+    return bool(_ADDRESS.search(str(path)))
 
 
 @contextmanager

@@ -1,25 +1,31 @@
-"""From packets to mono sound that stands where its timestamps say.
+"""From packets to sound that stands where its timestamps say, and what is missing from it.
 
-Gaps become silence, overlaps are dropped, a concatenation (a leap of the clock) is joined.
-The decoder has already trimmed encoder priming wherever the container states it.
+Gaps become silence, overlaps are dropped, a concatenation (a leap of the clock) is joined, what
+cannot be decoded is counted. The decoder has already trimmed encoder priming wherever the
+container states it.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from auricle.audio.containers import MAX_CHANNELS, Track
+from auricle.audio.containers import MAX_CHANNELS, Track, opened_track
+from auricle.audio.headers import mp3_frame, priming, tags_behind
 from auricle.audio.resampling import HIGHEST_RATE, LOWEST_RATE, Samples
+from auricle.audio.sources import FilePart, Opened
 from auricle.errors import AudioError
 
 if TYPE_CHECKING:
-    from av import AudioFrame
+    from av import AudioFrame, Packet
+    from av.audio.stream import AudioStream
 
+Channel = int | Literal["all"] | None
 
 # Containers round timestamps (Matroska and FLV to 1 ms) and muxers jitter by a few more.
 # Below this, sound is taken as continuous; the least real loss is a packet of 20 ms.
@@ -28,116 +34,332 @@ _LONGEST_OVERLAP = 1.0
 _LONGEST_GAP = 3600.0
 _MOST_SILENCE = 6 * 3600.0
 _LEAST_PROMISED = 0.5  # seconds by which headers may be wrong
-_WITHOUT_GAPS = ("flac", "ogg", "mp3")  # whatever is missing in these is lost
+_LEAST_SAID = 0.1  # seconds: an encoder's last packet may be padded, or not
+_LEAST_LOST = 0.005  # seconds: less is no packet
+_WITHOUT_GAPS = ("flac", "ogg", "mp3", "aac", "ac3", "eac3")  # what is missing in these is lost
+_FRAMES_ALONE = ("mp3", "aac", "ac3", "eac3")  # nothing stands between the frames
 _MOST_DAMAGED = 0.01  # of the packets, beside one: a tag behind an MP3 is no packet either
+_TAG_MARKS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
 
 _WORTH_SEEKING = 30.0
 _PREROLL = 2.0
 _SEEK_EXACTLY = ("wav", "w64", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
+_SOMETHING = 1e-6  # seconds: what is missing says nothing of its length
+_MOST_ERRORS = 100  # of a container, before reading on is given up
 
-log = logging.getLogger("auricle")
+LOUDEST = 64.0
+"""Full scale is 1. Nothing that converts sound to floats goes beyond this, 36 dB above it."""
+
+# A mix that is 20 dB below its channels: they are one sound with its sign turned.
+_CANCELLED = 0.02
+_AUDIBLE = 1e-7  # power, -70 dB below full scale
+_PIECE = 1 << 14
 
 
 class Span(NamedTuple):
-    """Mono sound [S] at `rate`; `start` is seconds since the container's start."""
+    """Sound [C, S] at `rate`; `start` is seconds since the container's start."""
 
     start: float
     rate: int
     samples: Samples
 
 
-def spans(track: Track, channel: int | None, start: float = 0.0) -> Iterator[Span]:
+@dataclass
+class ReadReport:
+    """What was noticed while a file was read; complete when its last sample is out.
+
+    All in seconds: `end` is where the sound ends, `cut` is missing behind it (None: something is,
+    but no header says how much), `lost` could not be decoded, `gaps` are the pauses that the
+    file's timestamps leave, and in `inverted` the channels would have cancelled each other.
+    """
+
+    end: float = 0.0
+    cut: float | None = 0.0
+    lost: float = 0.0
+    gaps: float = 0.0
+    inverted: float = 0.0
+    packets: int = 0
+    damaged: int = 0
+    channels: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> float:
+        """Seconds of sound that are known to be missing."""
+        return self.lost + (self.cut or 0.0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What there is to say, in sentences."""
+        said = list(self.notes)
+        if self.cut is None:
+            said.append(f"cut off after {self.end:.1f} seconds; how much is missing is not known")
+        elif self.cut > _LEAST_SAID:
+            said.append(f"cut short: {self.end:.1f} of {self.end + self.cut:.1f} seconds are there")
+        lost = self.lost >= _LEAST_LOST
+        if lost or (self.damaged and not said):  # a cut leaves half a packet
+            packets = "1 packet" if self.damaged == 1 else f"{self.damaged} packets"
+            parts = [f"{self.lost:.2f} seconds are missing"] if lost else []
+            parts += [f"{packets} cannot be decoded"] if self.damaged else []
+            said.append(f"damaged: {', '.join(parts)}")
+        if self.gaps:
+            said.append(f"its timestamps leave {self.gaps:.2f} seconds without sound")
+        if self.inverted > _LEAST_SAID:
+            said.append(
+                f"its channels cancel each other when mixed: for {self.inverted:.1f} seconds "
+                "one of them is heard alone"
+            )
+        return tuple(said)
+
+    def refuse(self, name: str) -> None:
+        """Be strict: a file of which well more is missing than muxers get wrong.
+
+        Raises:
+            AudioError: Its end is missing ("truncated"), or more than a hundredth ("damaged").
+        """
+        cut = self.cut is None or self.cut > _LEAST_PROMISED + 0.01 * (self.end + self.cut)
+        many = self.damaged > 1 + _MOST_DAMAGED * self.packets
+        if cut or many or self.lost > _MOST_DAMAGED * self.end + _LEAST_SAID:
+            raise AudioError(
+                f"{name}: {'; '.join(self.warnings)}; fetch it again, or save what is there as a "
+                "new file",
+                "truncated" if cut else "damaged",
+            )
+
+
+def spans(track: Track, channel: Channel, report: ReadReport, start: float = 0.0) -> Iterator[Span]:
     """The track's sound without holes, in order; each span begins where the last one ended.
 
     The first span starts at 0, or anywhere before `start` where the container can seek exactly.
 
     Raises:
-        AudioError: Nothing can be decoded, the channel is not there, the file is cut short, or
-            its timestamps ask for hours of silence.
+        AudioError: Nothing can be decoded, the channel is not there, or the timestamps ask for
+            hours of silence.
     """
+    if not track.header.links:
+        yield from _placed(track, channel, report, start)
+        return
+    end = 0.0
+    for number, (first, size) in enumerate(track.header.links):
+        part = cast(BinaryIO, FilePart(track.file.file, first, size))
+        try:
+            with opened_track(Opened(part, track.name)) as link:
+                for span in _placed(link, channel, report):
+                    yield span._replace(start=end + span.start)
+        except AudioError as error:
+            if error.reason == "no such channel" and not number:
+                raise
+            report.notes += (f"part {number + 1}, after {end:.1f} seconds: {error}",)
+            report.damaged += 1
+        end = end + report.end
+    report.end = end
+
+
+def _placed(
+    track: Track, channel: Channel, report: ReadReport, start: float = 0.0
+) -> Iterator[Span]:
+    """The spans of one container."""
     sought = _seek(track, start)
+    decoder = _Decoder(track, report)
     base: float | None = None
+    before: float | None = None
     clock = silence = 0.0
-    for frame in _frames(track):
-        rate, samples = frame.sample_rate, _mono(frame, channel, track.name)
-        time = frame.time
+    skip = 0
+    for frame in decoder.frames():
+        rate, samples = frame.sample_rate, _picked(frame, channel, track, report)
+        if samples is None:
+            decoder.spoiled(frame)
+            continue
+        time = None if frame.time == before else frame.time  # a clock that stands says nothing
+        before = frame.time
         if base is None:
-            base = _base(track, time or 0.0) if sought is None else sought
+            skip = decoder.priming if sought is None else 0
+            base = _base(track, (time or 0.0) + skip / rate) if sought is None else sought
             clock = 0.0 if sought is None or time is None else min(time - base, start)
+        if skip:
+            dropped = min(skip, samples.shape[1])
+            skip, samples = skip - dropped, samples[:, dropped:]
+            time = None if time is None else time + dropped / rate
         gap = 0.0 if time is None else time - base - clock
         if not -_LONGEST_OVERLAP <= gap <= _LONGEST_GAP:
             base += gap  # a leap of the clock: files joined end to end, and so is their sound
         elif gap > _JITTER:
             silence += gap
-            for quiet in _silence(clock, gap, rate, silence, track.name):
+            if decoder.pending or track.form in _WITHOUT_GAPS:
+                report.lost += gap
+            elif clock:  # a late start is no gap
+                report.gaps += gap
+            if silence > _MOST_SILENCE:
+                raise AudioError(
+                    f"{track.name}: its timestamps leave more than {_MOST_SILENCE / 3600:.0f} "
+                    "hours without sound; they are damaged, so convert it to WAV or FLAC first"
+                )
+            for quiet in _silence(clock, gap, rate, len(samples)):
                 yield quiet
-                clock += len(quiet.samples) / rate
+                clock += quiet.samples.shape[1] / rate
         elif gap < -_JITTER:
-            samples = samples[round(-gap * rate) :]
-        if len(samples):
+            samples = samples[:, round(-gap * rate) :]
+        decoder.pending = 0.0
+        if samples.shape[1]:
             yield Span(clock, rate, samples)
-            clock += len(samples) / rate
-    assert base is not None  # or there had been an error
-    _check_complete(track, base + clock)
-    if track.whole and track.container.format.name in _WITHOUT_GAPS and silence > 0.01 * clock:
-        raise AudioError(
-            f"{track.name}: damaged: {silence:.1f} of {clock:.1f} seconds cannot be decoded; "
-            "fetch it again",
-            "damaged",
-        )
-
-
-def _frames(track: Track) -> Iterator[AudioFrame]:
-    """Decode the track; damaged packets are skipped, and said once."""
-    import av
-
-    damaged = packets = frames = 0
-    try:
-        for packet in track.container.demux(track.stream):
-            packets += 1
-            try:
-                for frame in packet.decode():
-                    frames += 1
-                    yield frame
-            except av.error.FFmpegError:
-                damaged += 1
-    except IndexError:  # PyAV's, after the last packet, where streams appeared on the way
-        pass
-    except av.error.FFmpegError:
-        damaged += 1
-    except OSError as error:
-        what = f"{track.name}: reading failed: {error.strerror or error}"
-        raise AudioError(what, "cannot be read") from error
-    if not frames:
+            clock += samples.shape[1] / rate
+    if base is None:
         missing = "truncated" if (track.promised or 0) > _LEAST_PROMISED else "empty"
         raise AudioError(
             f"{track.name}: holds no sound that can be decoded; check that it plays, "
             "or convert it to WAV or FLAC first",
-            "cannot be decoded" if damaged else missing,
+            "cannot be decoded" if report.damaged else missing,
         )
-    if damaged:
-        what = "1 packet" if damaged == 1 else f"{damaged} packets"
-        if track.whole and damaged > 1 + _MOST_DAMAGED * packets:
-            raise AudioError(
-                f"{track.name}: damaged: {what} of {packets} cannot be decoded; fetch it again",
-                "damaged",
-            )
-        log.warning("%s: damaged or cut off, %s skipped", track.name, what)
+    _conclude(track, decoder, report, clock, base)
 
 
-def _mono(frame: AudioFrame, channel: int | None, name: str) -> Samples:
-    """The mean of the frame's channels, or one of them, as float32 in [-1, 1]."""
+def _conclude(track: Track, decoder: _Decoder, report: ReadReport, end: float, base: float) -> None:
+    """What is missing, now that the sound ends at `end`."""
+    report.end = end
+    promised = track.promised
+    if promised is not None:
+        cut: float | None = max(0.0, promised - base - end)
+    elif decoder.broke_off and (track.info.duration or 0.0) > end + _LEAST_PROMISED:
+        cut = (track.info.duration or 0.0) - end
+    else:
+        report.lost += decoder.lost_at_end()
+        cut = None if track.header.cut or decoder.broke_off or decoder.ends_within() else 0.0
+    report.cut = None if cut is None or report.cut is None else report.cut + cut
+
+
+class _Decoder:
+    """Decodes a track, and counts what could not be decoded."""
+
+    def __init__(self, track: Track, report: ReadReport) -> None:
+        self._track, self._report = track, report
+        self._heard_bytes = 0
+        self._heard_seconds = 0.0
+        self._first: int | None = None  # where the first packet stands in the file
+        self._last = b""
+        self.pending = 0.0  # seconds that could not be decoded since the last good frame
+        self.broke_off = False
+        self.priming = 0
+
+    def frames(self) -> Iterator[AudioFrame]:
+        """What can be decoded; damaged packets are passed over."""
+        import av
+
+        for packet in self._packets():
+            if not packet.size:  # the end, where a decoder may still hold frames
+                with suppress(av.error.FFmpegError):
+                    yield from packet.decode()
+                continue
+            self._report.packets += 1
+            if self._first is None:
+                self._begin(packet)
+            if self._track.form in _FRAMES_ALONE:
+                self._last = bytes(packet)
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                if self._track.form != "mp3" or not self._last.startswith(_TAG_MARKS):
+                    self._fail(packet)
+                continue
+            self._heard_bytes += packet.size
+            for frame in frames:
+                self._heard_seconds += frame.samples / max(1, frame.sample_rate)
+                yield frame
+
+    def spoiled(self, frame: AudioFrame) -> None:
+        """A frame decoded to values that no sound has."""
+        self._report.damaged += 1
+        self.pending += frame.samples / frame.sample_rate
+
+    def lost_at_end(self) -> float:
+        """Seconds behind the last good frame; of frames without timestamps, all that is missing."""
+        if self._track.form not in _FRAMES_ALONE or not self._heard_bytes:
+            return self.pending if self.pending > _SOMETHING * self._report.damaged else 0.0
+        header = self._track.header
+        sound = header.size - tags_behind(self._track.file.file, header.size) - (self._first or 0)
+        unread = max(0, sound - self._heard_bytes)
+        seconds = unread * self._heard_seconds / self._heard_bytes
+        return max(0.0, seconds - self._report.lost) if seconds > _JITTER else 0.0
+
+    def ends_within(self) -> bool:
+        """Whether an MP3 ends within a frame."""
+        return self._track.form == "mp3" and len(self._last) < mp3_frame(self._last)
+
+    def _packets(self) -> Iterator[Packet[AudioStream]]:
+        """The packets; reading goes on behind damage of the container, where FFmpeg can."""
+        import av
+
+        track = self._track
+        for _ in range(_MOST_ERRORS):
+            try:
+                for packet in track.container.demux(track.stream):
+                    track.file.raise_error(track.name)
+                    self.broke_off = False
+                    yield packet
+                break
+            except IndexError:  # PyAV's, after the last packet, where streams appeared on the way
+                break
+            except av.error.FFmpegError:
+                self.broke_off = True
+                self._fail(None)
+        track.file.raise_error(track.name)
+
+    def _begin(self, packet: Packet[AudioStream]) -> None:
+        self._first = packet.pos or 0
+        if not self._track.states_priming:
+            codec = self._track.stream.codec_context
+            self.priming = priming(codec.codec.canonical_name, codec.sample_rate, bytes(packet))
+
+    def _fail(self, packet: Packet[AudioStream] | None) -> None:
+        self._report.damaged += 1
+        length = 0.0
+        if packet is not None and packet.duration and packet.time_base:
+            length = float(packet.duration * packet.time_base)
+        self.pending += max(length, _SOMETHING)
+
+
+def _picked(
+    frame: AudioFrame, channel: Channel, track: Track, report: ReadReport
+) -> Samples | None:
+    """The wanted channels of a frame as float32 [C, S]; None if it is nothing that sound is."""
     count = frame.layout.nb_channels
-    check_channels(count, channel, name)
     if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
-        raise AudioError(f"{name}: {frame.sample_rate} samples per second is no rate of sound")
+        raise unsupported_rate(track.name, frame.sample_rate)
+    wanted = channel
+    if not report.channels:
+        check_channels(count, None if channel == "all" else channel, track.name)
+        report.channels = count
+    elif count != report.channels:  # they change on the way: what follows is mixed
+        check_channels(count, None, track.name)
+        wanted = None
     try:
         data: npt.NDArray[Any] = frame.to_ndarray()
     except ValueError as error:
-        raise AudioError(f"{name}: {error}; convert it to 16-bit WAV or FLAC first") from error
+        raise AudioError(
+            f"{track.name}: {error}; convert it to 16-bit WAV or FLAC first"
+        ) from error
     if not frame.format.is_planar:
         data = data.reshape(-1, count).T  # [1, S*C] -> [C, S]
-    return to_mono(data, channel)
+    samples, inverted = picked(data, wanted)
+    if data.dtype.kind == "f" and not _stores_floats(track) and not plausible(samples):
+        return None
+    report.inverted += inverted / frame.sample_rate
+    if channel == "all" and wanted is None:
+        samples = np.repeat(samples, report.channels, axis=0)
+    return samples
+
+
+def _stores_floats(track: Track) -> bool:
+    """Whether a codec stores the values themselves, so that strange ones are no damage."""
+    codec = track.stream.codec_context.codec.canonical_name
+    return codec.startswith("pcm_") or codec == "wavpack"
+
+
+def unsupported_rate(name: str, rate: int) -> AudioError:
+    """The error for a rate of samples that no recording has."""
+    return AudioError(
+        f"{name}: unsupported sample rate: {rate} per second; {LOWEST_RATE} to {HIGHEST_RATE} "
+        "can be read"
+    )
 
 
 def check_channels(count: int, channel: int | None, name: str) -> None:
@@ -153,20 +375,47 @@ def check_channels(count: int, channel: int | None, name: str) -> None:
         raise AudioError(f"{name}: has no channel {channel}; it has {there}", "no such channel")
 
 
-def to_mono(data: npt.NDArray[Any], channel: int | None) -> Samples:
-    """Mix [C, S] of any PCM type down to float32 [S]; integers are scaled by their full range."""
-    mono: Samples
+def plausible(samples: Samples) -> bool:
+    """Whether all samples are numbers of a size that conversion to floats gives."""
+    return not samples.size or bool(np.abs(samples).max() <= LOUDEST)  # NaN is not
+
+
+def picked(data: npt.NDArray[Any], channel: Channel) -> tuple[Samples, int]:
+    """One channel, all of them, or their mean: [C, S] of any PCM type to float32 [C', S].
+
+    Integers are scaled by their full range. Where the mean would be silent because the channels
+    are one sound with its sign turned, one of them is taken.
+
+    Returns:
+        The samples, and how many of them are of one channel because of that.
+    """
+    if channel == "all" or len(data) == 1:
+        return _floats(data), 0
+    if channel is not None:
+        return _floats(data[channel : channel + 1]), 0
+    floats = _floats(data)
     with np.errstate(all="ignore"):  # what overflows is found, and refused, as not finite
-        if channel is not None or len(data) == 1:
-            mono = np.asarray(data[channel or 0], np.float32)
-        else:
-            mono = np.add.reduce(data, axis=0, dtype=np.float32)
-            mono /= len(data)
+        mixed: Samples = np.add.reduce(floats, axis=0, dtype=np.float32, keepdims=True)
+        mixed /= len(floats)
+        inverted = 0
+        for first in range(0, floats.shape[1], _PIECE):
+            piece, mix = floats[:, first : first + _PIECE], mixed[0, first : first + _PIECE]
+            power = np.einsum("cs,cs->c", piece, piece)
+            loud = power.max() > _AUDIBLE * len(mix)
+            if loud and float(np.dot(mix, mix)) * len(floats) ** 2 < _CANCELLED * power.sum():
+                mix[:] = piece[np.argmax(power >= power.max() / 2)]  # the same one every time
+                inverted += len(mix)
+    return mixed, inverted
+
+
+def _floats(data: npt.NDArray[Any]) -> Samples:
+    with np.errstate(all="ignore"):
+        floats: Samples = np.asarray(data, np.float32)
     if data.dtype.kind == "u":
-        mono -= 128.0
+        floats = floats - np.float32(128.0)
     if data.dtype.kind in "iu":
-        mono *= np.float32(2.0 ** (1 - 8 * data.dtype.itemsize))
-    return mono
+        floats = floats * np.float32(2.0 ** (1 - 8 * data.dtype.itemsize))
+    return floats
 
 
 def _base(track: Track, first: float) -> float:
@@ -199,33 +448,11 @@ def _seek(track: Track, start: float) -> float | None:
     return base
 
 
-def _silence(start: float, seconds: float, rate: int, total: float, name: str) -> Iterator[Span]:
+def _silence(start: float, seconds: float, rate: int, channels: int) -> Iterator[Span]:
     """Silence in pieces, so that an hour of it never stands in memory at the source's rate."""
-    if total > _MOST_SILENCE:
-        raise AudioError(
-            f"{name}: its timestamps leave more than {_MOST_SILENCE / 3600:.0f} hours without "
-            "sound; they are damaged, so rewrite the file (to WAV or FLAC) first"
-        )
     left = round(seconds * rate)
     while left > 0:
         count = min(left, 10 * rate)
-        yield Span(start, rate, np.zeros(count, np.float32))
+        yield Span(start, rate, np.zeros((channels, count), np.float32))
         start += count / rate
         left -= count
-
-
-def _check_complete(track: Track, end: float) -> None:
-    """Refuse a file whose sound ends, in the container's clock, long before its header says."""
-    if track.within_page:
-        raise AudioError(
-            f"{track.name}: cut short within a page of Ogg, after {end:.1f} seconds; "
-            "fetch it again, or save what is there as a new file",
-            "truncated",
-        )
-    promised = track.promised
-    if promised is not None and promised - end > _LEAST_PROMISED + 0.01 * promised:
-        raise AudioError(
-            f"{track.name}: cut short: {end:.1f} of {promised:.1f} seconds are there; "
-            "fetch it again, or save what is there as a new file",
-            "truncated",
-        )

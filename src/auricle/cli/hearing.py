@@ -56,7 +56,7 @@ class File:
 
     def __init__(self, path: Path, *, fast: bool) -> None:
         if not path.exists():
-            raise AudioError(f"{path}: no such file; give a file, a manifest, - or mic")
+            raise audio.no_such_file(path, "give a file, a manifest, - or mic")
         if path.is_dir():
             raise AudioError(f"{path}: a folder; auricle stream takes one file, or a manifest")
         self.path, self.name, self.live = path, path.name, not fast

@@ -21,7 +21,7 @@ from auricle.cli.hearing import BLOCK_SECONDS
 from auricle.cli.outputs import Existing, Manifest, Wish, heard_in
 from auricle.cli.pacing import SLOW, Backlog, Pace
 from auricle.cli.reporting import Report, warnings_to
-from auricle.errors import AudioError, AuricleError, ConfigError, ManifestError
+from auricle.errors import AuricleError, ConfigError, ManifestError
 from auricle.transcribe import Source
 from auricle.types import Transcript
 
@@ -290,4 +290,4 @@ def _require_some(sources: Sequence[Source], manifest: Path) -> None:
         raise ManifestError(f"{manifest}: no rows; each line names a recording")
     missing = [source.path for source in sources if source.path and not source.path.exists()]
     if len(missing) == len(sources):
-        raise AudioError(f"{missing[0]}: no such file, nor any other that {manifest} names")
+        raise audio.no_such_file(missing[0], f"nor is any other that {manifest} names")

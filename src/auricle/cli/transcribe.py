@@ -20,7 +20,7 @@ from auricle.cli.options import (
     Quiet,
     Revision,
 )
-from auricle.errors import AudioError, ConfigError
+from auricle.errors import ConfigError
 
 if TYPE_CHECKING:
     from auricle.cli.outputs import Destination
@@ -75,6 +75,10 @@ def transcribe(
     channel: Annotated[
         str, typer.Option(help="mix, a number from 0, or all (each on its own, as a speaker).")
     ] = "mix",
+    track: Annotated[
+        int | None,
+        typer.Option(min=0, help="Audio track of a file that has several, from 0."),
+    ] = None,
     head: HeadName = None,
     batch_seconds: Annotated[
         float | None,
@@ -135,6 +139,7 @@ def transcribe(
         "language": language,
         "task": task.value,
         "channel": _channel(channel),
+        "track": track,
         "timestamps": "nemo" if nemo_timestamps and timestamps else timestamps,
         "batch_seconds": batch_seconds,
         "adapter": adapter,
@@ -196,6 +201,7 @@ def _sources(inputs: Sequence[str]) -> list[Source]:
         AudioError: None of them is there.
         ManifestError: A manifest row that cannot be read.
     """
+    from auricle.audio import no_such_file
     from auricle.transcribe import Source, sources
 
     if list(inputs).count("-") > 1:
@@ -208,8 +214,8 @@ def _sources(inputs: Sequence[str]) -> list[Source]:
             found += sources([item])
     missing = [s.path for s in found if s.path is not None and not s.path.exists()]
     if missing and len(missing) == len(found):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise AudioError(f"{missing[0]}: no such file or folder{more}")
+        more = f"{len(missing) - 1} more are missing; " if len(missing) > 1 else ""
+        raise no_such_file(missing[0], f"{more}check the path")
     return found
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from auricle import audio
 from auricle.audio import Samples
-from auricle.errors import AudioError, AuricleError, ConfigError, first_line
+from auricle.errors import AuricleError, ConfigError, first_line
 from auricle.streaming.buffered import Buffering
 from auricle.streaming.cache_aware import Lookahead, lookahead
 from auricle.streaming.events import Event
@@ -138,21 +138,17 @@ class Stream:
         return self._pushed / self.sample_rate
 
     def push(self, samples: npt.NDArray[Any] | Tensor) -> list[Event]:
-        """More audio: mono [S] of int16, int32, float32 or float64, at the stream's rate.
+        """More audio at the stream's rate: mono [S] or [S, 1], int16, int32 or floats in [-1, 1].
 
         Returns:
             What is new. A stream of `Streams` gives nothing here: `Streams.step` does.
 
         Raises:
-            AudioError: Another type or shape, or NaN; the stream is as it was.
+            AudioError: Another type or shape, or values no sound has; the stream is as it was.
             ConfigError: The stream has been finished.
         """
-        if isinstance(samples, Tensor):
-            if samples.dtype not in (torch.int16, torch.int32, torch.float32, torch.float64):
-                raise AudioError(f"a tensor of {samples.dtype} is no audio: give float32")
-            samples = samples.detach().cpu().numpy()
         # Copied: the caller may fill its buffer again before the audio is decoded.
-        heard = audio.from_array(np.asarray(samples), "the pushed audio").copy()
+        heard = audio.from_array(samples, "the pushed audio").copy()
         with self._ears:
             if self._ended:
                 raise ConfigError("this stream has been finished: open a new one for more audio")
