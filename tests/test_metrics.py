@@ -76,11 +76,25 @@ def test_rates_and_sums() -> None:
         ("¿Qué? «Sí…»", "qué sí"),
         ("cafe\u0301 und/oder Straße", "café und oder straße"),
         (" ... ", ""),
+        ("mo\u0323\u0302t bo\u0302\u0301n", "m\u1ed9t b\u1ed1n"),
+        ("\uff21\uff22 \uff11\uff12\uff0c \u00bd \ufb01ne", "ab 12 1 2 fine"),
+        ("soft\u00adhyphen \u2067x\u2069 zero\u200bwidth\ufeff", "softhyphen x zero width"),
+        ("\uff76\uff9e \u1112\u1161\u11ab", "\u30ac \ud55c"),
     ],
 )
 def test_the_plain_form(text: str, expected: str) -> None:
     assert plain(text) == expected
     assert plain(expected) == expected
+
+
+def test_scripts_without_spaces_are_counted_by_characters() -> None:
+    assert word_errors("\u4f60\u597d\u4e16\u754c", "\u4f60\u597d \u754c") == Errors(
+        deletions=1, words=4
+    )
+    assert word_errors("hi \u3042\u308a", "hi \u3042\u308a ok") == Errors(insertions=1, words=3)
+    tibetan = "\u0f56\u0f7c\u0f51\u0f0b\u0f61\u0f72\u0f42"
+    assert word_errors(tibetan, tibetan[:-1]).deletions == 1
+    assert word_errors(tibetan, tibetan).words > 4
 
 
 def test_another_normaliser_may_be_given() -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from auricle.text import is_punctuation
+from auricle.text import comparable, is_punctuation, words_of
 
 _APOSTROPHES = "'’ʼ＇"
-_JOINERS = "-‐‑‒–—―/"
+_JOINERS = "-‐‑‒–—―/⁄"
 # Heavier than all substitutions of a text together: the fewest errors come first.
 _ERROR = 1 << 32
 
@@ -54,13 +54,13 @@ class Errors:
 
 
 def plain(text: str) -> str:
-    """Lower case, punctuation off, one space between words.
+    """Lower case, punctuation off, one space between words, in the form of `text.comparable`.
 
     Hyphens, dashes and slashes divide words, apostrophes inside a word stay, other marks go
     without a trace (`U.S.` is `us`); numbers are not spelled out. Texts that a normaliser of a
     language would call equal may differ here.
     """
-    text = unicodedata.normalize("NFC", text).lower()
+    text = unicodedata.normalize("NFC", comparable(text).lower())
     kept = [_plain_character(text, i) for i in range(len(text))]
     return " ".join("".join(kept).split())
 
@@ -71,9 +71,10 @@ def word_errors(
     """Count the fewest edits between two texts, word by word.
 
     Where several alignments have as few, that with the most words right is taken. Both texts go
-    through `normalise` and are cut at spaces: for scripts without spaces it must put them in.
+    through `normalise` and are cut at spaces; of scripts without spaces (Chinese, Japanese, Thai
+    ...) each character is a word.
     """
-    return _errors(normalise(reference).split(), normalise(hypothesis).split())
+    return _errors(words_of(normalise(reference)), words_of(normalise(hypothesis)))
 
 
 def character_errors(

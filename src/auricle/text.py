@@ -17,11 +17,19 @@ _SPECIAL = re.compile(r"\[.*\]|<.*>|##.*|\u2581.*|\s*", re.DOTALL)
 _SPOKEN = frozenset("%‰&@#*§％＆＠＃＊")
 _SENTENCE_ENDS = frozenset(".?!…。．？！｡؟۔।॥‽")
 _CLOSERS = "\"'”’»›)]}」』）】》〉"
-# Han, kana, Thai, Lao, Burmese, Khmer: words are not divided by spaces.
+# Thai, Lao, Tibetan, Burmese, Khmer, Tai, Balinese, kana, bopomofo, Han, Yi, Javanese: words are
+# not divided by spaces.
 _UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\u3005-\u3007"
+    "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua980-\ua9ff"
+    "\uaa60-\uaadf\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
+# What nobody sees or says: soft hyphens, joiners, directions of writing, byte order marks ...
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u180e\u200d\u202a-\u202e\u2060-\u206f\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+# ... of which sentencepiece makes some a space.
+_UNSEEN_SPACE = re.compile("[\u200b\u200c\u200e\u200f\ufeff]")
 
 # First words of Unicode's names for letters, where they are not the script's own name.
 _SCRIPT_OF = {
@@ -65,6 +73,29 @@ def ends_sentence(word: str) -> bool:
 def is_unspaced(text: str) -> bool:
     """Whether `text` begins in a script that puts no spaces between words."""
     return bool(_UNSPACED.match(text))
+
+
+def spaced(text: str) -> str:
+    """The text with spaces around the characters of scripts that write none."""
+    if not _UNSPACED.search(text):
+        return text
+    return "".join(f" {c} " if is_unspaced(c) and not continues(c) else c for c in text)
+
+
+def words_of(text: str) -> list[str]:
+    """The words between spaces; each character of a script without spaces is one of its own."""
+    return spaced(text).split()
+
+
+def comparable(text: str) -> str:
+    """One spelling of what looks the same: NFKC, and nothing that nobody sees.
+
+    So decomposed accents, full-width and compatibility characters are what sentencepiece makes of
+    them, and soft hyphens, joiners and marks of direction are gone.
+    """
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", _UNSEEN.sub("", _UNSEEN_SPACE.sub(" ", text)))
 
 
 @lru_cache(maxsize=4096)

@@ -22,6 +22,7 @@ from auricle.cli.outputs import Existing, Manifest, Wish, heard_in
 from auricle.cli.pacing import SLOW, Backlog, Pace
 from auricle.cli.reporting import Report, warnings_to
 from auricle.errors import AuricleError, ConfigError, ManifestError
+from auricle.text import spaced
 from auricle.transcribe import Source
 from auricle.types import Transcript
 
@@ -210,7 +211,7 @@ class _Writer:
         self.latencies: list[LatencyReport] = []
         self._sources = sources
         self._errors = metrics.Errors()
-        self._scored = 0
+        self._scored = self._unspaced = 0
         self._early: dict[int, dict[str, Any]] = {}
         self._written = 0
         self._manifest: Manifest | None = None
@@ -251,6 +252,7 @@ class _Writer:
             f"auricle: WER {100 * errors.rate:.2f} % ({errors.substitutions} substitutions, "
             f"{errors.deletions} deletions, {errors.insertions} insertions in {errors.words} words "
             f"of {self._scored} rows)"
+            f"{'; in scripts without spaces each character is a word' * bool(self._unspaced)}"
         )
 
     def _score(self, source: Source, transcript: Transcript) -> None:
@@ -258,6 +260,7 @@ class _Writer:
         if isinstance(text, str):
             self._errors += metrics.word_errors(text, transcript.text)
             self._scored += 1
+            self._unspaced += spaced(text) != text
 
     def _write(self, place: int) -> None:
         source, said = self._sources[place], self._early.pop(place)

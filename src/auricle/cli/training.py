@@ -119,7 +119,8 @@ def _end(result: TrainResult, watch: Watch, recipe: Recipe) -> int:
     if recipe.init_from is not None:
         _report(result.folder, recipe, watch)
     why = {"early": ", as the WER falls no more", "minutes": ", as its time is over"}
-    wer = "" if result.wer is None else f": WER {100 * result.wer:.2f} %"
+    rate = recipe.train.monitor.upper()
+    wer = "" if result.wer is None else f": {rate} {100 * result.wer:.2f} %"
     watch.said(
         f"auricle: done at step {result.step:,}{why.get(result.ending, '')}{wer}; the model is in "
         f"{folder}/model; try: auricle transcribe -m {folder} RECORDING"
@@ -172,13 +173,14 @@ def _check(recipe: Recipe, *, quiet: bool) -> int:
     from auricle.training.sources import check_styles
 
     learnt = _opened(recipe.data.train, recipe.data)
-    held_out = _opened(recipe.data.validation, recipe.data)
+    held_out = _opened(recipe.data.validation, recipe.data, held_out=True)
     check_styles([*learnt, *held_out], recipe.data)
     facts, tokenizer = _model(recipe, learnt, quiet=quiet)
     refused = 0
     for name, sources in (("TRAINING", learnt), ("VALIDATION", held_out)):
         if sources:
-            report = check(sources, tokenizer, recipe.data, facts, deep=True)
+            judged = sources is held_out
+            report = check(sources, tokenizer, recipe.data, facts, deep=True, held_out=judged)
             typer.echo(f"{name}\n{report.text()}\n")
             try:
                 report.refuse()
@@ -188,14 +190,16 @@ def _check(recipe: Recipe, *, quiet: bool) -> int:
     return EXIT_PARTIAL if refused else 0
 
 
-def _opened(sources: Sequence[SourceRecipe], data: DataRecipe) -> list[Source]:
+def _opened(
+    sources: Sequence[SourceRecipe], data: DataRecipe, *, held_out: bool = False
+) -> list[Source]:
     """The sources; rows that cannot be read are counted before the first one is raised."""
     from auricle.training.check_report import some_of_each
     from auricle.training.checking import bad_rows
     from auricle.training.sources import open_sources
 
     try:
-        return open_sources(sources, data)
+        return open_sources(sources, data, held_out=held_out)
     except ManifestError:
         with suppress(ManifestError):
             for line in some_of_each(bad_rows(sources)):

@@ -85,6 +85,7 @@ class CheckReport:
         durations: How many items are at most so many seconds long, and longer than the one before.
         invalid: What the recipe does with items that cannot be learnt from.
         dropped: Name, text and duration of each of these.
+        held_out: Whether they are judged, and not learnt from.
     """
 
     items: int
@@ -97,6 +98,7 @@ class CheckReport:
     durations: tuple[tuple[float, int], ...]
     invalid: Literal["skip", "refuse"]
     dropped: frozenset[tuple[str, str, float]]
+    held_out: bool = False
 
     @property
     def passed(self) -> bool:
@@ -117,7 +119,7 @@ class CheckReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         plain = asdict(self)
-        del plain["dropped"]
+        del plain["dropped"], plain["held_out"]
         plain["durations"] = [
             {"up_to": top if math.isfinite(top) else None, "items": n}
             for top, n in self.durations
@@ -176,7 +178,7 @@ class CheckReport:
 
     def _fate(self, problem: Problem) -> str:
         if not problem.drops:
-            return "learnt from all the same"
+            return f"{'judged' if self.held_out else 'learnt from'} all the same"
         return "refused" if problem.kind == "row" or self.invalid == "refuse" else "skipped"
 
     def _histogram(self) -> Iterator[str]:

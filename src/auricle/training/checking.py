@@ -28,6 +28,7 @@ from auricle.training.items import Item, Sound
 from auricle.training.listed import Joined
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.sources import Source, rows_at_fault
+from auricle.training.texts import UNKNOWN
 
 _EXAMPLES = 5
 _DAY = 24 * 3600.0  # seconds; nobody says one sentence for longer
@@ -35,7 +36,6 @@ _MOST_OFF, _MOST_OFF_SHARE = 0.5, 0.1  # seconds, and share, that a row and a he
 _TOPS = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, math.inf)  # seconds
 _TOGETHER = 512  # items whose headers are read by the threads at a time
 _THREADS = 8
-_UNKNOWN = frozenset({"<unk>", "[UNK]"})
 
 
 def bad_rows(sources: Iterable[SourceRecipe], folder: Path | None = None) -> list[str]:
@@ -54,6 +54,7 @@ def check(
     model: ModelFacts | None = None,
     *,
     deep: bool = False,
+    held_out: bool = False,
     rows: Sequence[str] = (),
 ) -> CheckReport:
     """Look at every item once; only counts and a few examples of each problem are kept.
@@ -64,9 +65,10 @@ def check(
         data: Says how long items may be, and what becomes of bad ones.
         model: What aligns the texts; None leaves that out.
         deep: Compare durations with the files' headers, which takes a while.
+        held_out: They are judged, not learnt from: texts that cannot be written count as errors.
         rows: What `bad_rows` has found.
     """
-    looking, tally = _Looking(tokenizer, model), _Tally()
+    looking, tally = _Looking(tokenizer, model, held_out=held_out), _Tally()
     for line in rows:
         tally.find(_Finding("row", line), 0.0)
     checked = []
@@ -77,7 +79,7 @@ def check(
         grown = (tally.items - before[0], tally.seconds - before[1])
         dropped = source.dropped
         checked.append(Checked(source.name, *grown, dict(dropped), tuple(dropped.examples)))
-    return tally.report(tuple(checked), looking.dropping, data)
+    return tally.report(tuple(checked), looking.dropping, data, held_out)
 
 
 def sifted(source: Source, report: CheckReport) -> Source:
@@ -122,14 +124,18 @@ class _Finding:
 class _Looking:
     """Looks at items; remembers which files are there and which characters can be written."""
 
-    def __init__(self, tokenizer: Tokenizer | None, model: ModelFacts | None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer | None, model: ModelFacts | None, *, held_out: bool
+    ) -> None:
         self._tokenizer, self._model = tokenizer, model
         self._files: dict[str, _Finding | None] = {}
         self._writable: dict[tuple[str, str | None], bool] = {}
         pieces = tokenizer.pieces if tokenizer is not None else ()
         self._pieces = frozenset(pieces)
-        self._unknown = frozenset(i for i, piece in enumerate(pieces) if piece in _UNKNOWN)
+        self._unknown = frozenset(i for i, piece in enumerate(pieces) if piece in UNKNOWN)
         learnt: set[Kind] = {"empty", "header"}  # sound is read as far as there is some
+        if held_out:
+            learnt |= {"long", "characters"}
         if model is None or not model.needs_alignment:
             learnt.add("long")
         self.dropping: frozenset[Kind] = frozenset(KINDS) - learnt
@@ -248,7 +254,11 @@ class _Tally:
             self.kept_seconds += seconds
 
     def report(
-        self, sources: tuple[Checked, ...], dropping: Collection[Kind], data: DataRecipe
+        self,
+        sources: tuple[Checked, ...],
+        dropping: Collection[Kind],
+        data: DataRecipe,
+        held_out: bool,
     ) -> CheckReport:
         """What has been counted."""
         problems = (
@@ -273,6 +283,7 @@ class _Tally:
             tuple(zip(_TOPS, self._durations, strict=True)),
             data.invalid,
             frozenset(self._dropped),
+            held_out,
         )
 
 

@@ -64,6 +64,7 @@ class Streamed:
     source: SourceRecipe
     data: DataRecipe
     folder: Path
+    held_out: bool = False
 
     @property
     def name(self) -> str:
@@ -100,7 +101,7 @@ class Streamed:
 
     @cached_property
     def _sieve(self) -> Sieve:
-        return Sieve(self.source, self.data)
+        return Sieve(self.source, self.data, held_out=self.held_out)
 
     @cached_property
     def _stream(self) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
@@ -29,7 +30,7 @@ from auricle.training.adapting import Trained, rates, trained
 from auricle.training.averaging import Ema, average
 from auricle.training.batching import Plan, sorted_batches
 from auricle.training.estimate import Largest, estimate
-from auricle.training.items import Batch, Position
+from auricle.training.items import Batch, Item, Position
 from auricle.training.loading import Loading
 from auricle.training.optimizing import build_optimizer, learning_rate
 from auricle.training.progress import Progress, Silent
@@ -39,7 +40,7 @@ from auricle.training.report import report, write_report
 from auricle.training.run import RunFolder, last_state
 from auricle.training.saving import TrainState
 from auricle.training.signals import caught
-from auricle.training.sources import check_styles, open_sources
+from auricle.training.sources import Source, check_styles, open_sources
 from auricle.training.starting import (
     keeps_statistics,
     tokenizer_of,
@@ -51,12 +52,17 @@ from auricle.training.trainee import AnyCheckpoint, AnyObjective, Trainee
 from auricle.training.validating import Heard, HeldOut, Validation, counted, validate
 
 Ending = Literal["finished", "early", "minutes", "interrupted", "terminated"]
+_FILTERS = ("where ", "unless ")  # how the reasons of rows that a recipe takes out begin
+_LOST_SHOWN = 5
 _SIGNALS: dict[int, Ending] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended; `wer` is the best one, None where nothing was validated."""
+    """How a training ended; `wer` is the best one, None where nothing was validated.
+
+    With `train.monitor` it is the CER.
+    """
 
     folder: Path
     step: int
@@ -106,10 +112,13 @@ class _Training:
     trackers: Tracker
     progress: Progress
     signals: list[int]  # those that this process was sent
+    left_out: Counter[str]  # held-out rows that are not judged, by reason
     at: Standing = field(default_factory=Standing)
     began: float = field(default_factory=time.monotonic)  # when `at.seconds` was 0
     stop: int = 0  # the signal that some rank was sent
     wer: float | None = None  # of the last validation
+    lost: list[str] = field(default_factory=list)  # the first lines about held-out clips
+    told: str = ""  # what the last WER was counted over, where that had to be said
     heard: list[Heard] = field(default_factory=list)  # in it, on the first rank
 
     def made(self) -> Trained:
@@ -169,7 +178,8 @@ def _prepared(
     recipe: Recipe, accelerator: Any, run: RunFolder | None, progress: Progress, signals: list[int]
 ) -> _Training:
     data = recipe.data
-    learnt, held_out = open_sources(data.train, data), open_sources(data.validation, data)
+    learnt = open_sources(data.train, data)
+    held_out = open_sources(data.validation, data, held_out=True)
     check_styles([*learnt, *held_out], data)
     tokenizer = None
     if recipe.tokenizer is not None:
@@ -190,7 +200,8 @@ def _prepared(
     heard = trainee.loading(training=True)
     if recipe.init_from is not None:
         _tell_memory(trainee, plan, recipe, accelerator, progress)
-    shown = sorted_batches([item for s in held_out for item in s.items()], data, rank, world)
+    judged, left_out = _judged_items(held_out, trainee.window)
+    shown = sorted_batches(judged, data, rank, world)
     return _Training(
         recipe=recipe,
         accelerator=accelerator,
@@ -209,7 +220,28 @@ def _prepared(
         trackers=open_trackers(recipe, run),
         progress=progress,
         signals=signals,
+        left_out=left_out,
     )
+
+
+def _judged_items(
+    held_out: Sequence[Source], window: float | None
+) -> tuple[list[Item], Counter[str]]:
+    """The held-out items that the model can hear, and how many rows are left out, by reason.
+
+    Rows that `where` and `unless` take out are no part of what is judged.
+    """
+    items: list[Item] = []
+    left_out = Counter[str]()
+    for source in held_out:
+        before = Counter(source.dropped) if source.size is None else Counter()
+        for item in source.items():
+            if window is not None and item.duration > window:
+                left_out[f"the {window:g} s that the model hears at once"] += 1
+            else:
+                items.append(item)
+        left_out += Counter(source.dropped) - before
+    return items, Counter({k: n for k, n in left_out.items() if not k.startswith(_FILTERS)})
 
 
 def _tell_memory(
@@ -428,13 +460,13 @@ def _validate(training: _Training) -> None:
     if not training.recipe.data.validation:
         return
     with training.averaged():
-        wer = _judged(training, {})
+        rate = _judged(training, {})
         made = training.made()
         run = training.run
-        if run is not None and run.keep_best(at.step, wer, made.checkpoint, made.adapter):
+        if run is not None and run.keep_best(at.step, rate, made.checkpoint, made.adapter):
             run.write_heard("best", training.heard)
-    at.stale = 0 if at.best is None or wer < at.best else at.stale + 1
-    at.best = wer if at.best is None else min(wer, at.best)
+    at.stale = 0 if at.best is None or rate < at.best else at.stale + 1
+    at.best = rate if at.best is None else min(rate, at.best)
 
 
 def _judge_before(training: _Training) -> None:
@@ -446,7 +478,7 @@ def _judge_before(training: _Training) -> None:
 
 
 def _judged(training: _Training, facts: Mapping[str, int]) -> float:
-    """The WER of the model as it stands, over all ranks; what was found is told with `facts`."""
+    """The monitored rate of the model as it stands, over all ranks; `facts` are logged with it."""
     at, accelerator = training.at, training.accelerator
     ranks.share_buffers(accelerator, training.objective.model)
     with ranks.unsharded(training.network):
@@ -460,14 +492,37 @@ def _judged(training: _Training, facts: Mapping[str, int]) -> float:
     numbers = ranks.numbers(accelerator, own.numbers())
     found = Validation.of_numbers(accelerator.reduce(numbers, "sum").tolist(), own.errors)
     values = found.values(training.objective.default_head)
-    wer = training.wer = values["wer"]
+    training.wer = values["wer"]
     training.heard = ranks.gathered(accelerator, list(own.heard))
+    left_out = sum(training.left_out.values()) + found.lost
     if training.run is not None:
-        training.run.log(at.step, "validation", {**values, **facts})
+        training.run.log(at.step, "validation", {**values, **facts, "left_out": left_out})
     training.trackers.log(at.step, {f"validation/{name}": v for name, v in values.items()})
-    best = at.step > 0 and (at.best is None or wer <= at.best)
-    training.progress.validated(at.step, wer, values["loss"], best)
-    return wer
+    monitor = training.recipe.train.monitor
+    rate = values.get(monitor, values["wer"])
+    best = at.step > 0 and (at.best is None or rate <= at.best)
+    _say_what_counts(training, found)
+    if monitor != "wer":
+        training.progress.said(f"step {at.step:,}: validation {monitor.upper()} {100 * rate:.2f} %")
+    training.progress.validated(at.step, values["wer"], values["loss"], best)
+    return rate
+
+
+def _say_what_counts(training: _Training, found: Validation) -> None:
+    """Say which held-out rows the WER leaves out, and where its words are characters."""
+    lines, rows = [], len(training.heard)
+    why = training.left_out + Counter({"sound or a text that cannot be used": found.lost})
+    if left_out := sum(why.values()):
+        reasons = ", ".join(f"{count:,} by {reason}" for reason, count in why.most_common())
+        lines.append(f"{left_out:,} of {rows + left_out:,} held-out rows are left out: {reasons}")
+    if found.unspaced:
+        lines.append(
+            f"in {found.unspaced:,} of {rows:,} texts each character of a script without spaces "
+            "counts as a word"
+        )
+    if (told := "; ".join(lines)) and told != training.told:
+        training.told = told
+        training.progress.said(f"validation WER: {told}")
 
 
 def _shown(training: _Training) -> Iterator[Batch]:
@@ -475,7 +530,9 @@ def _shown(training: _Training) -> Iterator[Batch]:
     done = 0
     for batch in training.held_out:
         for line in batch.lost:
-            training.progress.said(line)
+            if line not in training.lost and len(training.lost) < _LOST_SHOWN:
+                training.lost.append(line)
+                training.progress.said(line)
         yield batch
         done += len(batch.items) + len(batch.lost)
         training.progress.validating(done, training.held_out.utterances)
@@ -549,10 +606,10 @@ def _average_best(training: _Training) -> None:
     if len(kept) < 2:
         return
     ranks.load_weights(training.objective.model, average(kept))
-    wer = _judged(training, {"averaged": len(kept)})
+    rate = _judged(training, {"averaged": len(kept)})
     mean = training.made()
-    if at.best is None or wer <= at.best:
-        at.best = wer
+    if at.best is None or rate <= at.best:
+        at.best = rate
         if run is not None:
             run.write_model(mean.checkpoint)
             run.write_heard("best", training.heard)

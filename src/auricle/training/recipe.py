@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Head = Literal["ctc", "rnnt", "tdt"]
 TextStyle = Literal["as_is", "lower", "upper", "plain"]
+Monitor = Literal["wer", "cer"]
 Reduction = Literal["mean_batch", "mean_volume"]
 
 
@@ -240,9 +241,10 @@ class ScheduleRecipe:
 class TrainRecipe:
     """The loop. One of `steps` and `epochs` ends it (both: whichever comes first).
 
-    `validate_every` and `save_every` count optimiser steps, `patience` validations without a better
-    WER. `ema` is the decay of the averaged weights, which are then validated and kept; `average`
-    makes the mean of the best checkpoints at the end. `accumulate` is the micro-batches of a step.
+    `validate_every` and `save_every` count optimiser steps, `patience` validations in which
+    `monitor`, the error rate that the best models are kept by, is no better. `ema` is the decay of
+    the averaged weights, which are then validated and kept; `average` makes the mean of the best
+    checkpoints at the end. `accumulate` is the micro-batches of a step.
     `freeze_batch_norm` keeps the statistics of every BatchNorm; None does so where the training
     begins from a model. `gradient_checkpointing` computes the encoder's layers a second time in the
     backward pass instead of keeping all that is inside them.
@@ -260,6 +262,7 @@ class TrainRecipe:
     save_every: int = 1000
     keep_best: int = 3
     patience: int | None = None
+    monitor: Monitor = "wer"
     average: bool = False
     freeze_batch_norm: bool | None = None
     gradient_checkpointing: bool = False

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from auricle.files import write_atomic
 from auricle.metrics import Errors, character_errors, word_errors
-from auricle.training.run import HEARD
+from auricle.text import spaced
+from auricle.training.plots import read_metrics
+from auricle.training.run import HEARD, METRICS
 from auricle.training.validating import Heard
 
 REPORT = "report.md"
@@ -21,7 +23,7 @@ WORST = 10
 
 @dataclass(frozen=True)
 class Scores:
-    """Errors of all clips together; texts are compared as the recipe writes them."""
+    """Errors of all clips together; texts are compared as a validation has kept them."""
 
     words: Errors
     characters: Errors
@@ -46,18 +48,24 @@ class Report:
     after: Scores
     worst: tuple[Heard, ...]
     clips: int
+    left_out: int = 0
+    unspaced: bool = False
 
     def summary(self) -> str:
         """In a line."""
         wer, cer = self.after.words.rate, self.after.characters.rate
         if self.before is None:
-            return f"WER {_percent(wer)}, CER {_percent(cer)} on {self.clips} held-out clips"
+            return f"WER {_percent(wer)}, CER {_percent(cer)} on {self._held_out}"
         was = self.before.words.rate, self.before.characters.rate
         return (
             f"WER {_percent(was[0])} before, {_percent(wer)} after; CER {_percent(was[1])} before, "
-            f"{_percent(cer)} after, on the same {self.clips} held-out clips"
-            f"{': no better' * (wer >= was[0])}"
+            f"{_percent(cer)} after, on the same {self._held_out}{': no better' * (wer >= was[0])}"
         )
+
+    @property
+    def _held_out(self) -> str:
+        left_out = f" ({self.left_out:,} more are left out)" if self.left_out else ""
+        return f"{self.clips} held-out clips{left_out}"
 
     def lines(self) -> list[str]:
         """For a terminal: the figures, then the worst clips."""
@@ -83,7 +91,9 @@ class Report:
         lines = [
             f"# {self.name}{base}",
             "",
-            f"{self.clips} held-out clips, decoded greedily; texts are compared as they stand.",
+            f"{self._held_out}, decoded greedily; texts are compared as the tokenizer writes them, "
+            "with case and marks"
+            f"{', and in scripts without spaces each character is a word' * self.unspaced}.",
             "",
             "| | WER | CER | words wrong |",
             "|---|---|---|---|",
@@ -114,7 +124,15 @@ def report(run: Path, name: str, base: str | None) -> Report | None:
         after=Scores.of(after),
         worst=tuple(clip for clip in worst if _wrong(clip)[0]),
         clips=len(after),
+        left_out=_left_out(run),
+        unspaced=any(spaced(clip["reference"]) != clip["reference"] for clip in after),
     )
+
+
+def _left_out(run: Path) -> int:
+    """How many held-out rows the last validation could not judge."""
+    rows = read_metrics(run / METRICS) if (run / METRICS).exists() else []
+    return next((row.get("left_out", 0) for row in reversed(rows) if "left_out" in row), 0)
 
 
 def write_report(run: Path, made: Report) -> Path:
@@ -128,7 +146,8 @@ def _read(run: Path, name: str) -> Sequence[Heard]:
     path = run / HEARD / f"{name}.jsonl"
     if not path.exists():
         return ()
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
 
 
 def _errors(clip: Heard) -> Errors:

@@ -55,10 +55,15 @@ class Dropped(Counter[str]):
 
 
 class Sieve:
-    """Rows in, items out: those that a recipe keeps; `dropped` counts the others by reason."""
+    """Rows in, items out: those that a recipe keeps; `dropped` counts the others by reason.
 
-    def __init__(self, source: SourceRecipe, data: DataRecipe) -> None:
+    Of `held_out` speech, what is too long to learn from is judged too, as far as a batch holds it.
+    """
+
+    def __init__(self, source: SourceRecipe, data: DataRecipe, *, held_out: bool = False) -> None:
         self._source, self._data = source, data
+        longer = held_out and data.batch_seconds > data.max_seconds
+        self._longest = "batch_seconds" if longer else "max_seconds"
         self.dropped = Dropped()
 
     def items(self, rows: Iterable[Found]) -> Iterator[Item]:
@@ -109,8 +114,8 @@ class Sieve:
         """The bound that a duration breaks, if it does."""
         if duration < self._data.min_seconds:
             return f"min_seconds ({self._data.min_seconds:g})"
-        if duration > self._data.max_seconds:
-            return f"max_seconds ({self._data.max_seconds:g})"
+        if duration > (longest := getattr(self._data, self._longest)):
+            return f"{self._longest} ({longest:g})"
         return None
 
     def _item(self, row: Found, duration: float) -> Item:

@@ -79,13 +79,13 @@ MAY_CHANGE = (
     "data.workers",
     "log",
 )
-_BEST = re.compile(r"step-(\d{8,})-wer-(\d+\.\d{4}|inf)")
+_BEST = re.compile(r"step-(\d{8,})-(?:wer|cer)-(\d+\.\d{4}|inf)")
 _PACKAGES = ("torch", "accelerate", "peft", "numpy", "safetensors", "sentencepiece", "av")
 
 
 @dataclass(frozen=True)
 class Best:
-    """A kept model: its WER as a fraction, to four digits."""
+    """A kept model: its WER (or the rate that is monitored) as a fraction, to four digits."""
 
     step: int
     wer: float
@@ -104,8 +104,8 @@ class RunFolder:
         self.path = path
         self.resumed = resumed
         self._recipe_yaml = recipe_yaml
-        recipe = yaml.safe_load(recipe_yaml)
-        self._keep = max(1, recipe.get("train", {}).get("keep_best", 3))
+        train = yaml.safe_load(recipe_yaml).get("train", {})
+        self._keep, self._monitor = max(1, train.get("keep_best", 3)), train.get("monitor", "wer")
 
     @classmethod
     @contextmanager
@@ -191,11 +191,12 @@ class RunFolder:
     ) -> bool:
         """Keep a model if it is among the recipe's `keep_best`; whether it is the best of all.
 
-        WERs are compared to four digits, and of equal ones the newest is the better. `model/` is
-        the best at any time, and `adapter/` its adapter, if it has one.
+        WERs, or the rates that the recipe monitors, are compared to four digits, and of equal ones
+        the newest is the better. `model/` is the best at any time, and `adapter/` its adapter, if
+        it has one.
         """
         wer = float("inf") if math.isnan(wer) else round(wer, 4)
-        path = self.path / BEST / f"{step_name(step)}-wer-{wer:.4f}"
+        path = self.path / BEST / f"{step_name(step)}-{self._monitor}-{wer:.4f}"
         kept = [best for best in self.best() if best.path != path]
         ranked = sorted([*kept, Best(step, wer, path)], key=_rank)
         chosen = {best.path for best in ranked[: self._keep]}
@@ -347,6 +348,8 @@ def _check_same(path: Path, recipe_yaml: str) -> None:
     """
     begun = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
     old, new = dict(_leaves(begun)), dict(_leaves(yaml.safe_load(recipe_yaml)))
+    for leaves in (old, new):  # runs that began before there was a choice
+        leaves.setdefault("train.monitor", "wer")
     for key in [*old, *(key for key in new if key not in old)]:
         free = any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
         if not free and (key in old, old.get(key)) != (key in new, new.get(key)):

@@ -56,9 +56,15 @@ class Source(Protocol):
 
 
 def open_sources(
-    sources: Sequence[SourceRecipe], data: DataRecipe, *, folder: Path | None = None
+    sources: Sequence[SourceRecipe],
+    data: DataRecipe,
+    *,
+    folder: Path | None = None,
+    held_out: bool = False,
 ) -> list[Source]:
     """Open the sources of a recipe; relative names are taken from `folder`.
+
+    Of `held_out` sources, items up to `batch_seconds` are taken, so that a WER leaves out few.
 
     Raises:
         ConfigError: A source that cannot be, such as one of two kinds; a column that is not there;
@@ -67,7 +73,7 @@ def open_sources(
             of which no row is left.
         AudioError: A row without duration whose sound cannot be read, where that is refused.
     """
-    opened = [_opened(source, data, folder or Path()) for source in sources]
+    opened = [_opened(source, data, folder or Path(), held_out) for source in sources]
     check_styles(opened, data)
     return opened
 
@@ -106,7 +112,7 @@ def rows_at_fault(source: SourceRecipe, folder: Path) -> Iterator[ManifestError]
     yield from wrong
 
 
-def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
+def _opened(source: SourceRecipe, data: DataRecipe, folder: Path, held_out: bool) -> Source:
     name = _name(source)
     if source.weight is not None and not source.weight > 0:
         raise ConfigError(f"{name}: weight must be more than 0, got {source.weight}")
@@ -114,8 +120,8 @@ def _opened(source: SourceRecipe, data: DataRecipe, folder: Path) -> Source:
         what = "join" if source.dataset is not None else "a source that is no dataset"
         raise ConfigError(f"{name}: streaming does not go with {what}")
     if source.streaming and not is_audio_folder(folder / name):
-        return _streamed(Streamed(source, data, folder))
-    sieve = Sieve(source, data)
+        return _streamed(Streamed(source, data, folder, held_out))
+    sieve = Sieve(source, data, held_out=held_out)
     rows = (list(sieve.items(group)) for group in _first(source.limit, _rows(source, folder)))
     groups = [items for items in rows if items]
     if not groups:

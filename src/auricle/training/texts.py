@@ -11,6 +11,7 @@ from auricle.training.recipe import TextStyle
 
 Style = Literal["upper", "lower", "cased", "none"]
 
+UNKNOWN = frozenset({"<unk>", "[UNK]"})
 _STRAY = 0.005  # share of letters of the other case that slips of the pen explain
 
 

@@ -29,6 +29,21 @@ def test_what_a_normaliser_removes_does_not_count() -> None:
     assert found["cer_raw"] == round(8 / 13, 4)  # H, a comma, five capitals, a full stop
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("mo\u0323\u0302t bo\u0302\u0301n", "m\u1ed9t b\u1ed1n"),
+        ("\u4f60\u597d\uff0c\u4e16\u754c\uff01", "\u4f60\u597d,\u4e16\u754c!"),
+        ("wait\u2026 a \u00bd mile", "wait... a 1\u20442 mile"),
+        ("\u05e9\u05dc\u05d5\u05dd\u200f", "\u05e9\u05dc\u05d5\u05dd"),
+    ],
+)
+def test_spellings_of_one_character_are_no_errors(one: str, other: str) -> None:
+    for said, heard in ((one, other), (other, one)):
+        found = _rates(said, heard, raw=True)
+        assert found["wer"] == found["cer"] == found["wer_raw"] == 0.0
+
+
 @pytest.mark.parametrize("reference", ["", "  ", "...", None, 3, ["a"]])
 def test_no_reference_is_no_infinity(reference: Any) -> None:
     found = _rates(reference, "something")

@@ -10,8 +10,9 @@ from auricle.curation.items import Filtered, Item, Outcome
 from auricle.curation.step import Batch, Example, Place, Step, Work
 from auricle.curation.steps.transcribe import keys_of
 from auricle.curation.steps.vote import NO_PREDICTION, agreement, check_keys
-from auricle.curation.steps.wer import word_rate, words_of
+from auricle.curation.steps.wer import word_rate
 from auricle.errors import ConfigError
+from auricle.text import words_of
 
 By = Literal["confidence", "agreement", "wer"]
 NO_GOOD = "no prediction is good enough"

@@ -11,8 +11,8 @@ from auricle.curation.items import Filtered, Item, Outcome
 from auricle.curation.step import Batch, Example, Place, Step, Work
 from auricle.curation.steps.rover import Heard, network, vote
 from auricle.curation.steps.transcribe import keys_of
-from auricle.curation.steps.wer import spaced, words_of
 from auricle.errors import ConfigError
+from auricle.text import spaced, words_of
 
 NO_PREDICTION = "no prediction"
 

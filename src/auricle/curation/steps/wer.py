@@ -9,6 +9,7 @@ from typing import Any
 from auricle.curation.items import Item, Outcome
 from auricle.curation.step import Batch, Example, Place, Step, Work
 from auricle.errors import ConfigError
+from auricle.text import comparable, words_of
 
 OK, NO_REFERENCE, NO_HYPOTHESIS = "ok", "no_reference", "no_hypothesis"
 
@@ -21,7 +22,7 @@ class Wer(Step):
     character is a word), `wer_words` is the reference's number of words. `start_cer` and `end_cer`
     compare the first and the last `edge` characters of both, which tell a cut that went through a
     word or a text that goes on where the sound does not; NVIDIA's Curator compares 12. With `raw`,
-    `wer_raw` and `cer_raw` count case and punctuation too.
+    `wer_raw` and `cer_raw` count case and punctuation too, but not how Unicode spells a character.
 
     `wer_status` is `ok`; `no_reference` where the reference is missing, null, or has no words;
     `no_hypothesis` where the text is null. Rates are null then, never infinite. In a text without
@@ -102,42 +103,23 @@ class Wer(Step):
             "end_cer": _character_rate(said[-self.edge :], heard[-self.edge :]),
         }
         if self.raw:
-            rates["wer_raw"] = word_rate(reference, hypothesis)
-            rates["cer_raw"] = _character_rate(reference, hypothesis)
+            said, heard = comparable(reference), comparable(hypothesis)
+            rates["wer_raw"] = word_rate(said, heard)
+            rates["cer_raw"] = _character_rate(said, heard)
         return {**rates, "wer_words": count, "wer_status": OK}
 
     def _named(self, rates: dict[str, Any]) -> dict[str, Any]:
         return {f"{self.prefix}{name}": rate for name, rate in rates.items()}
 
 
-def words_of(text: str) -> list[str]:
-    """The words between spaces; each character of a script without spaces is one of its own."""
-    return spaced(text).split()
-
-
-def spaced(text: str) -> str:
-    """The text with spaces between the characters of scripts that write none."""
-    from auricle.text import continues, is_unspaced
-
-    parts: list[str] = []
-    for c in text:
-        alone = is_unspaced(c) and not continues(c)
-        parts += [" ", c, " "] if alone else [c]
-    return "".join(parts)
-
-
 def word_rate(said: str, heard: str) -> float:
     """Edits per word of what was said, to 4 decimals."""
     from auricle.metrics import word_errors
 
-    return round(word_errors(said, heard, normalise=spaced).rate, 4)
+    return round(word_errors(said, heard, normalise=str).rate, 4)
 
 
 def _character_rate(said: str, heard: str) -> float:
     from auricle.metrics import character_errors
 
-    return round(character_errors(said, heard, normalise=_as_it_is).rate, 4)
-
-
-def _as_it_is(text: str) -> str:
-    return text
+    return round(character_errors(said, heard, normalise=str).rate, 4)
