@@ -13,6 +13,7 @@ import pytest
 from auricle import audio
 from auricle.errors import AudioError, ConfigError
 from auricle.training.batching import Plan
+from auricle.training.huggingface import dataset_rows
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.sounds import BytesSound
 from auricle.training.sources import Source, open_sources
@@ -169,6 +170,26 @@ def test_a_row_without_sound_is_named(tmp_path: Path) -> None:
         items[0].sound.read(RATE)
     with pytest.raises(AudioError, match=r"set train row 1 \(x\.wav\): not an audio"):
         items[1].sound.read(RATE)
+
+
+@pytest.mark.parametrize("count", [1, 1000, 1001, 2100])
+@pytest.mark.parametrize("other", [None, "lists", "text"])
+def test_rows_of_any_number_and_columns_are_all_read(
+    tmp_path: Path, count: int, other: str | None
+) -> None:
+    """A block of rows at a time, whatever columns there are besides the sound."""
+    content = {"bytes": wav(tone(0.1)), "path": None}
+    columns: dict[str, list[Any]] = {"audio": [content] * count}
+    kinds = {"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    if other is not None:
+        columns[other] = [[1] if other == "lists" else f"{i}" for i in range(count)]
+        kinds[other] = [datasets.Value("int64")] if other == "lists" else datasets.Value("string")
+    features = datasets.Features(kinds)
+    datasets.Dataset.from_dict(columns, features).save_to_disk(str(tmp_path / "set"))
+    source = SourceRecipe(dataset="set", text_column="text" if other == "text" else "")
+    rows = list(dataset_rows(source, tmp_path))
+    assert [row.text for row in rows] == [f"{i}" * (other == "text") for i in range(count)]
+    assert len({row.name for row in rows}) == count
 
 
 def test_joining_needs_what_is_on_disk(parquet: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auricle import audio
 from auricle.errors import AudioError, ConfigError, ManifestError, MissingExtra
 from auricle.training.listed import Joined, shuffled
 from auricle.training.recipe import DataRecipe, JoinRecipe, SourceRecipe
-from auricle.training.sounds import FileSound, JoinedSound
+from auricle.training.sounds import BytesSound, FileSound, JoinedSound
 from auricle.training.sources import Source, open_sources, texts
+from tests.audio.media import chirp, encode
 from tests.training.speech import RATE, clip, manifest, write_rows
 
 DATA = DataRecipe()
@@ -273,3 +276,28 @@ def test_the_shared_speech_is_read(shared: Callable[[str], Path]) -> None:
     items = list(found.items())
     assert {len(item.text.split()) for item in items} == {3, 4, 5, 6, 7}
     assert len(items[0].sound.read(RATE)) / RATE == pytest.approx(items[0].duration, abs=0.02)
+
+
+def test_rows_without_durations_are_measured_by_what_is_decoded(tmp_path: Path) -> None:
+    """In a file, in a tar and in a data set's bytes; headers of these only guess."""
+    once = encode(chirp(1.5, 48_000), "ogg", "libopus", 48_000)
+    late = encode(chirp(1.5), "matroska", "aac", starts=(1.0,), video_seconds=2.5)
+    sounds = {"twice.opus": 2 * once, "late.mkv": late}
+    seconds = {name: len(audio.read(content)) / RATE for name, content in sounds.items()}
+    assert seconds["twice.opus"] == pytest.approx(3.0, abs=0.02)
+    for name, content in sounds.items():
+        (tmp_path / name).write_bytes(content)
+        assert BytesSound(content, name).seconds() == pytest.approx(seconds[name], abs=1e-3)
+    rows = [{"audio_filepath": name, "text": name} for name in sounds]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in sounds:
+            tar.add(tmp_path / name, name)
+    for shards in (None, "a.tar"):
+        source = SourceRecipe(manifest="rows.jsonl", tar=shards)
+        durations = {item.text: item.duration for item in opened(source, tmp_path).items()}
+        assert durations == pytest.approx(seconds, abs=1e-3)
+    (tmp_path / "no.wav").write_bytes(b"no sound")
+    write_rows(tmp_path / "rows.jsonl", [{"audio_filepath": "no.wav"}, *rows])
+    left = opened(SourceRecipe(manifest="rows.jsonl"), tmp_path)
+    assert left.dropped == {"sound that cannot be read": 1} and left.size == 2

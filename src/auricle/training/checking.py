@@ -1,7 +1,7 @@
 """Looking at the data before training: what cannot be read, written or aligned, and how much.
 
 Files are looked for, texts are written as tokens and counted against the steps that the encoder
-makes of their sound; `deep` reads every header too. No sound is decoded.
+makes of their sound; `deep` measures every file too, and decodes it where its header only guesses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EXAMPLES = 5
 _DAY = 24 * 3600.0  # seconds; nobody says one sentence for longer
 _MOST_OFF, _MOST_OFF_SHARE = 0.5, 0.1  # seconds, and share, that a row and a header may differ
 _TOPS = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, math.inf)  # seconds
-_TOGETHER = 512  # items whose headers are read by the threads at a time
+_TOGETHER = 512  # items that are measured by the threads at a time
 _THREADS = 8
 
 
@@ -64,7 +64,7 @@ def check(
         tokenizer: Writes the texts; None leaves that out.
         data: Says how long items may be, and what becomes of bad ones.
         model: What aligns the texts; None leaves that out.
-        deep: Compare durations with the files' headers, which takes a while.
+        deep: Compare durations with those of the files, which takes a while.
         held_out: They are judged, not learnt from: texts that cannot be written count as errors.
         rows: What `bad_rows` has found.
     """
@@ -314,7 +314,7 @@ def _absent(path: str) -> _Finding | None:
 
 
 def _denied(item: Item) -> list[_Finding]:
-    """What an item's header says against it; sounds without headers say nothing."""
+    """What the length of an item's file says against it; sounds without files say nothing."""
     measure = getattr(item.sound, "seconds", None)
     if measure is None:
         return []

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.rows import Dropped, Found, Sieve
 from auricle.training.sounds import BytesSound, FileSound, MeasuredSound
 
+_BLOCK = 1000  # rows that are read at a time
 _BUFFER = 1000  # streamed items hold their sound, so fewer are mixed
 _LANGUAGES = ("lang", "language", "locale")
 
@@ -40,7 +42,7 @@ class DatasetSound:
         return self.stored().read(sample_rate)
 
     def seconds(self) -> float:
-        """What the header says."""
+        """All of it."""
         return self.stored().seconds()
 
     def stored(self) -> BytesSound:
@@ -139,12 +141,8 @@ def _rows_on_disk(
         plain = [name for name in whole.features if name in {*columns, source.text_column}]
     kept = _Kept(_labels(whole), columns)
     numbers = iter(range(len(whole)))
-    blocks = zip(
-        audio.with_format("arrow").iter(1000),
-        whole.select_columns(plain).with_format(None).iter(1000) if plain else iter([{}]),
-        strict=True,
-    )
-    for sounds, values in blocks:
+    others = whole.select_columns(plain).with_format(None).iter(_BLOCK) if plain else repeat({})
+    for sounds, values in zip(audio.with_format("arrow").iter(_BLOCK), others, strict=False):
         stored = sounds.column(source.audio_column).combine_chunks()
         paths, held = stored.field("path").to_pylist(), stored.field("bytes").is_valid().to_pylist()
         for i, path in enumerate(paths):

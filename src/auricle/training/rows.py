@@ -6,7 +6,9 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from auricle.errors import AudioError, ManifestError
@@ -18,6 +20,7 @@ from auricle.training.texts import normalise
 _FIELDS = frozenset({"audio_filepath", "duration", "offset", "text", "lang"})
 _NOTHING: Mapping[str, Any] = {}  # a proxy could not be sent to a worker
 _EXAMPLES = 3
+_AHEAD, _THREADS = 256, 8  # rows that are measured together
 NO_SOUND = "sound that is not there"
 UNSURE = "sound or text whose other half is unsure"
 
@@ -62,6 +65,7 @@ class Sieve:
 
     def __init__(self, source: SourceRecipe, data: DataRecipe, *, held_out: bool = False) -> None:
         self._source, self._data = source, data
+        self._ahead = 1 if source.streaming else _AHEAD  # streamed rows hold their sound
         longer = held_out and data.batch_seconds > data.max_seconds
         self._longest = "batch_seconds" if longer else "max_seconds"
         self.dropped = Dropped()
@@ -73,32 +77,40 @@ class Sieve:
             AudioError: A row without duration cannot be measured, and the recipe refuses that.
             ManifestError: A row has no sound, likewise; or a text or duration that cannot be.
         """
-        for row in rows:
-            if row.problem is not None:
-                if self._data.invalid == "refuse":
-                    raise ManifestError(row.problem)
-                self.dropped.add(row.reason, row.problem)
-                continue
-            check_values(row)
-            if (reason := self._unwanted(row)) is not None:
-                self.dropped[reason] += 1
-                continue
-            try:
-                duration = row.sound.seconds() if row.duration is None else row.duration
-            except AudioError as error:
-                if self._data.invalid == "refuse":
-                    raise
-                self.dropped.add("sound that cannot be read", str(error))
-                continue
-            if (reason := self._misfit(duration)) is not None:
-                self.dropped[reason] += 1
-                continue
-            yield self._item(row, duration)
+        left = iter(rows)
+        with ThreadPoolExecutor(_THREADS) as threads:
+            while some := list(islice(left, self._ahead)):
+                for row, known in [
+                    (row, _measured(row, threads)) for row in filter(self._kept, some)
+                ]:
+                    try:
+                        duration = known if isinstance(known, float | int) else known.result()
+                    except AudioError as error:
+                        if self._data.invalid == "refuse":
+                            raise
+                        self.dropped.add("sound that cannot be read", str(error))
+                        continue
+                    if (reason := self._misfit(duration)) is not None:
+                        self.dropped[reason] += 1
+                        continue
+                    yield self._item(row, duration)
 
     def reasons(self) -> str:
         """What took rows, for a message."""
         said = [f"{count} by {reason}" for reason, count in self.dropped.most_common()]
         return "rows were taken out: " + ", ".join(said) if said else "there are no rows"
+
+    def _kept(self, row: Found) -> bool:
+        """Whether a row has sound, and the recipe keeps it; it is counted if not."""
+        if row.problem is not None:
+            if self._data.invalid == "refuse":
+                raise ManifestError(row.problem)
+            self.dropped.add(row.reason, row.problem)
+            return False
+        check_values(row)
+        if (reason := self._unwanted(row)) is not None:
+            self.dropped[reason] += 1
+        return reason is None
 
     def _unwanted(self, row: Found) -> str | None:
         """The filter that takes a row out, if one does."""
@@ -127,6 +139,11 @@ class Sieve:
             language=row.language or self._source.language,
             data=_others(row.data),
         )
+
+
+def _measured(row: Found, threads: ThreadPoolExecutor) -> float | Future[float]:
+    """The duration of a row, if need be as a thread measures it, which may take decoding."""
+    return threads.submit(row.sound.seconds) if row.duration is None else row.duration
 
 
 def check_values(row: Found) -> None:

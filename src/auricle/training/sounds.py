@@ -19,10 +19,10 @@ from auricle.training.items import Sound
 
 
 class MeasuredSound(Sound, Protocol):
-    """A sound that can say how long it is, from its header where there is one."""
+    """A sound that can tell how long it is: see `audio.length` for files."""
 
     def seconds(self) -> float:
-        """Its length.
+        """How much sound `read` gives; headers that only guess are not believed.
 
         Raises:
             AudioError: It cannot be read.
@@ -50,9 +50,8 @@ class FileSound:
         )
 
     def seconds(self) -> float:
-        """What the header says, from `offset` on."""
-        length = audio.probe(self.path).duration
-        return _stretch(length, self.offset, self.duration, self)
+        """From `offset` on."""
+        return _stretch(audio.length(self.path), self.offset, self.duration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +75,10 @@ class TarSound:
         return _read_bytes(self._bytes(), self.where, sample_rate, self.offset, self.duration)
 
     def seconds(self) -> float:
-        """What the header says, from `offset` on; no more than the header is read."""
+        """From `offset` on; of a WAV, no more than the header is read."""
         with self._opened() as file:
-            length = _probed(cast(BinaryIO, FilePart(file, self.position, self.size)), self.where)
-        return _stretch(length, self.offset, self.duration, self)
+            part = cast(BinaryIO, FilePart(file, self.position, self.size))
+            return _stretch(_length(part, self.where), self.offset, self.duration)
 
     def _bytes(self) -> bytes:
         with self._opened() as file:
@@ -111,8 +110,8 @@ class BytesSound:
         return _read_bytes(self.content, self.name, sample_rate)
 
     def seconds(self) -> float:
-        """What the header says."""
-        return _stretch(_probed(self.content, self.name), 0.0, None, self)
+        """All of it."""
+        return _length(self.content, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +133,8 @@ class JoinedSound:
         return np.concatenate(pieces)
 
 
-def _stretch(length: float | None, offset: float, duration: float | None, sound: Sound) -> float:
-    """The seconds of a stretch of a file whose header says `length`, or says nothing."""
-    if length is None:
-        return len(sound.read(audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
+def _stretch(length: float, offset: float, duration: float | None) -> float:
+    """The seconds that a stretch has in a file of so many."""
     left = max(0.0, length - offset)
     return left if duration is None else min(left, duration)
 
@@ -156,9 +153,9 @@ def _read_bytes(
         raise AudioError(_renamed(error, name), error.reason) from None
 
 
-def _probed(content: bytes | BinaryIO, name: str) -> float | None:
+def _length(content: bytes | BinaryIO, name: str) -> float:
     try:
-        return audio.probe(content).duration
+        return audio.length(content)
     except AudioError as error:
         raise AudioError(_renamed(error, name), error.reason) from None
 
