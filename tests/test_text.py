@@ -23,6 +23,51 @@ def test_language_tags(given: str, expected: tuple[str, str | None]) -> None:
     assert text.split_language_tags(given) == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("German", "de"),
+        ("DE", "de"),
+        ("deu", "de"),
+        ("ger", "de"),
+        ("de_AT", "de"),
+        ("zh-Hans-CN", "zh"),
+        (" haitian creole ", "ht"),
+        ("kab", "kab"),
+        ("klingon", None),
+        ("xx-DE", None),
+        ("", None),
+    ],
+)
+def test_a_language_by_name_code_or_region(given: str, code: str | None) -> None:
+    assert text.language_code(given) == code
+
+
+def test_no_two_languages_share_a_spelling() -> None:
+    three = [row[1] for row in text._ROWS]
+    assert len(text.LANGUAGES) == len(set(text.LANGUAGES.values())) == len(set(three))
+    assert all(text.language_code(name) == code for code, name in text.LANGUAGES.items())
+
+
+@pytest.mark.parametrize(
+    ("given", "tags"),
+    [
+        ("de-DE", ["de-DE"]),
+        ("DE_de", ["de-DE"]),
+        ("german", ["de-DE"]),
+        ("spanish", ["es-ES", "es-US"]),
+        ("es", ["es-ES", "es-US"]),
+        ("es-SE", []),
+        ("english", ["en"]),
+        ("auto", ["auto"]),
+        ("klingon", []),
+    ],
+)
+def test_the_tags_that_a_language_may_mean(given: str, tags: list[str]) -> None:
+    known = ["en", "en-US", "de-DE", "es-ES", "es-US", "auto"]
+    assert text.matching_languages(given, known) == tags
+
+
 @pytest.mark.parametrize("given", [".", "?!", "。", " ,", "…", "¿", "'", "-"])
 def test_is_punctuation(given: str) -> None:
     assert text.is_punctuation(given)

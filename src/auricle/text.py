@@ -1,4 +1,4 @@
-"""Facts about written text: language tags, punctuation, sentence ends, scripts without spaces.
+"""Facts about written text: languages and their tags, punctuation, scripts without spaces.
 
 Knows neither tokenizers nor models.
 """
@@ -10,6 +10,42 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+
+# The code that models use, the ISO 639-3 code, the English name. The first 100 are Whisper's.
+_TABLE = """
+en eng English, zh zho Chinese, de deu German, es spa Spanish, ru rus Russian, ko kor Korean,
+fr fra French, ja jpn Japanese, pt por Portuguese, tr tur Turkish, pl pol Polish, ca cat Catalan,
+nl nld Dutch, ar ara Arabic, sv swe Swedish, it ita Italian, id ind Indonesian, hi hin Hindi,
+fi fin Finnish, vi vie Vietnamese, he heb Hebrew, uk ukr Ukrainian, el ell Greek, ms msa Malay,
+cs ces Czech, ro ron Romanian, da dan Danish, hu hun Hungarian, ta tam Tamil, no nor Norwegian,
+th tha Thai, ur urd Urdu, hr hrv Croatian, bg bul Bulgarian, lt lit Lithuanian, la lat Latin,
+mi mri Maori, ml mal Malayalam, cy cym Welsh, sk slk Slovak, te tel Telugu, fa fas Persian,
+lv lav Latvian, bn ben Bengali, sr srp Serbian, az aze Azerbaijani, sl slv Slovenian,
+kn kan Kannada, et est Estonian, mk mkd Macedonian, br bre Breton, eu eus Basque,
+is isl Icelandic, hy hye Armenian, ne nep Nepali, mn mon Mongolian, bs bos Bosnian, kk kaz Kazakh,
+sq sqi Albanian, sw swa Swahili, gl glg Galician, mr mar Marathi, pa pan Punjabi, si sin Sinhala,
+km khm Khmer, sn sna Shona, yo yor Yoruba, so som Somali, af afr Afrikaans, oc oci Occitan,
+ka kat Georgian, be bel Belarusian, tg tgk Tajik, sd snd Sindhi, gu guj Gujarati, am amh Amharic,
+yi yid Yiddish, lo lao Lao, uz uzb Uzbek, fo fao Faroese, ht hat Haitian Creole, ps pus Pashto,
+tk tuk Turkmen, nn nno Nynorsk, mt mlt Maltese, sa san Sanskrit, lb ltz Luxembourgish,
+my mya Myanmar, bo bod Tibetan, tl tgl Tagalog, mg mlg Malagasy, as asm Assamese, tt tat Tatar,
+haw haw Hawaiian, ln lin Lingala, ha hau Hausa, ba bak Bashkir, jw jav Javanese, su sun Sundanese,
+yue yue Cantonese, eo epo Esperanto, rw kin Kinyarwanda, kab kab Kabyle, ga gle Irish,
+nb nob Bokmål, tn tsn Tswana, xh xho Xhosa, zu zul Zulu, ig ibo Igbo, or ori Odia, ug uig Uyghur,
+ky kir Kyrgyz, ku kur Kurdish, lg lug Luganda, gd gla Scottish Gaelic, fy fry Frisian
+"""
+_OTHER_SPELLINGS = """
+ger de, fre fr, chi zh, dut nl, gre el, cze cs, slo sk, rum ro, per fa, geo ka, arm hy, baq eu,
+ice is, mac mk, may ms, alb sq, wel cy, bur my, tib bo, mao mi, jv jw, iw he, fil tl, filipino tl,
+cmn zh, mandarin zh, burmese my, farsi fa, castilian es, flemish nl, valencian ca, kiswahili sw,
+ua uk, by be
+"""
+_ROWS = [entry.split(maxsplit=2) for entry in _TABLE.strip().split(",")]
+LANGUAGES: dict[str, str] = {code: name for code, _, name in _ROWS}  # code to English name
+_CODE_OF = {
+    **dict(entry.split() for entry in _OTHER_SPELLINGS.split(",")),
+    **{spelling.lower(): row[0] for row in _ROWS for spelling in row},
+}
 
 _TAG = re.compile(r"\s*<([a-z]{2,3}-[A-Z]{2})>")
 _SPECIAL = re.compile(r"\[.*\]|<.*>|##.*|\u2581.*|\s*", re.DOTALL)
@@ -48,6 +84,30 @@ _SCRIPT_OF = {
     "KELVIN": "latin",
     "ANGSTROM": "latin",
 }
+
+
+def language_code(language: str) -> str | None:
+    """The code in `LANGUAGES` of a language; None for one that is not there.
+
+    Args:
+        language: A name or code with or without a region, in any case: "German", "de", "deu",
+            "de-DE", "pt_BR".
+    """
+    asked = language.strip().lower().replace("_", "-")
+    return _CODE_OF.get(asked) or _CODE_OF.get(asked.partition("-")[0])
+
+
+def matching_languages(language: str, known: Collection[str]) -> list[str]:
+    """Those of a model's tags `known` that `language` may mean: "de_de" and "German" are "de-DE".
+
+    A tag written out stands for itself alone; so does a region, which must be there.
+    """
+    asked = language.strip().lower().replace("_", "-")
+    for spelling in (language, asked, _CODE_OF.get(asked)):
+        if exact := [tag for tag in known if spelling in (tag, tag.lower())]:
+            return exact[:1]
+    code = _CODE_OF.get(asked)
+    return [tag for tag in known if code is not None and language_code(tag) == code]
 
 
 def split_language_tags(text: str) -> tuple[str, str | None]:

@@ -144,8 +144,9 @@ def test_every_language_has_one_code() -> None:
     for code, name in LANGUAGES.items():
         assert language_code(name.upper(), LANGUAGES, "any") == code
         assert language_code(f"{code}_XX", LANGUAGES, "any") == code
+    assert language_code("deu", LANGUAGES, "any") == "de"
     with pytest.raises(ConfigError, match="did you mean 'de'"):
-        language_code("deu", LANGUAGES, "any")
+        language_code("germn", LANGUAGES, "any")
 
 
 def test_threads_batches_and_single_clips_agree(multi: WhisperEngine) -> None:

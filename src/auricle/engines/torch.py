@@ -24,6 +24,7 @@ from auricle.engines import EngineOptions
 from auricle.errors import ConfigError
 from auricle.models.adapted import adapted
 from auricle.models.asr import ASR, optimise
+from auricle.text import matching_languages
 from auricle.tokenizers import Tokenizer
 from auricle.types import Transcript
 
@@ -182,11 +183,12 @@ class TorchEngine:
                 raise ConfigError(f"{self.name} has no choice of language: leave language= out")
             return None
         language = language or prompt.default_language
-        if language not in prompt.languages:
-            near = get_close_matches(language, prompt.languages, n=3, cutoff=0.4)
+        fits = matching_languages(language, prompt.languages)
+        if len(fits) != 1:
+            near = fits or get_close_matches(language, prompt.languages, n=3, cutoff=0.4)
             known = ", ".join(near or list(prompt.languages)[:8])
             raise ConfigError(f"{self.name} does not know the language {language!r}; try {known}")
-        return prompt.languages[language]
+        return prompt.languages[fits[0]]
 
     def takes(self, prompt: int | None) -> bool:
         """Whether `prompt` is a number, or a lack of one, that the model can be shown."""
