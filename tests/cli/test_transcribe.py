@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from auricle.formats import FORMATS
 from tests.cli.conftest import FakeRecognizer, Run, start, write_wav
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -119,12 +120,31 @@ def test_options_reach_the_recogniser(run: Run, fake: FakeRecognizer, recordings
 
 
 @pytest.mark.parametrize(
+    ("said", "meant"), [("left", 0), ("Right", 1), ("mix", None), ("all", "all"), ("2", 2)]
+)
+def test_channels_by_side(
+    run: Run, fake: FakeRecognizer, recordings: Path, said: str, meant: object
+) -> None:
+    assert run("transcribe", recordings, "--channel", said)[0] == 0
+    assert fake.options["channel"] == meant
+
+
+def test_all_formats_at_once(
+    run: Run, fake: FakeRecognizer, recordings: Path, tmp_path: Path
+) -> None:
+    assert run("transcribe", recordings / "one.wav", "-f", "all", "-o", tmp_path / "out")[0] == 0
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {f".{f}" for f in FORMATS}
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["-f", "doc"], "unknown format 'doc'"),
         (["-f", "txt,srt"], "-f txt,srt needs a folder"),
         (["-f", "srt", "--no-timestamps"], "srt needs times"),
-        (["--channel", "left"], "--channel is mix, all, or a number from 0, not 'left'"),
+        (["--channel", "lft"], "--channel is mix, left, right, all, or a number from 0, not 'lft'"),
+        (["--channel", "²"], "not '²'"),
+        (["--channel", "9" * 5000], "not '999"),
         (["--resume", "--overwrite"], "choose one"),
         (["--max-line-width", "0"], "max_line_width must be 1 or more, got 0"),
         (["--language", "tlh"], "this model does not speak tlh"),

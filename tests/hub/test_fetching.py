@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -115,13 +116,85 @@ def test_revision(cache: Path) -> None:
 
 
 def test_offline_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelNotFound, match=r"local_only .*auricle models pull nvidia/parakeet"):
+    with pytest.raises(
+        ModelNotFound, match=r"was not asked; .*auricle models pull nvidia/parakeet"
+    ):
         hub.resolve(REPOSITORY, local_only=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelNotFound, match="HF_HUB_OFFLINE is set"):
         hub.resolve(REPOSITORY)
     with pytest.raises(ModelNotFound, match="HF_HUB_OFFLINE is set"):
         hub.pull(REPOSITORY)
+
+
+LONG = "a" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("", "''"),
+        (" ", "' '"),
+        ("a\udcffb", r"'a\\udcffb'"),
+        ("org/na\udcffme", r"'org/na\\udcffme'"),
+        ("x\ny/z", r"'x\\ny/z'"),
+        ("nul\0/x", r"'nul\\x00/x'"),
+        ("../gone", r"\.\./gone"),
+        ("org/..", r"org/\.\."),
+        ("..\\..\\gone", r"\.\.\\\.\.\\gone"),
+        ("~nobody-of-that-name/model", "~nobody-of-that-name/model"),
+        ("org/na--me", "org/na--me"),
+        ("naïve/модель", "naïve/модель"),
+        (LONG, r"a{96}\.\.\. \(10000 characters\)"),
+        (f"{LONG}/b", r"a{96}\.\.\. \(10002 characters\)"),
+    ],
+)
+def test_an_absurd_name_is_one_short_line(name: str, shown: str) -> None:
+    for ask in (hub.resolve, hub.pull):
+        with pytest.raises(ModelNotFound, match=f"^{shown} is neither a file") as caught:
+            ask(name)
+        assert type(caught.value) is ModelNotFound
+        assert len(str(caught.value)) < 500
+    assert not hub.is_cached(name)
+
+
+@pytest.mark.parametrize("revision", [LONG, "a\udcffb", "../..", "x\ny"])
+def test_an_absurd_revision_is_one_short_line(revision: str) -> None:
+    with pytest.raises(ModelNotFound, match="is not in the local cache") as caught:
+        hub.resolve(REPOSITORY, revision=revision, local_only=True)
+    assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "index", [b"", b"[]", b"\xff", b'{"weight_map": 3}', b'{"weight_map": [[1]]}']
+)
+def test_a_damaged_index_of_shards_is_an_incomplete_copy(cache: Path, index: bytes) -> None:
+    put(cache, "me/mine", {"config.json": b"{}", "model.safetensors.index.json": index})
+    assert not hub.is_cached("me/mine")
+
+
+def test_a_damaged_reference_is_no_copy(cache: Path) -> None:
+    put(cache, "me/mine", {"mine.nemo": b"x"})
+    (cache / "models--me--mine" / "refs" / "main").write_bytes(b"\xff\xfe")
+    assert not hub.is_cached("me/mine")
+
+
+def test_the_hub_library_s_own_warnings_do_not_stand_before_ours(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs = logging.getLogger("huggingface_hub")
+
+    def unreachable(*_: object) -> None:
+        theirs.warning("thrown while requesting GET; retrying in 1 s")
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(hub, "_pull", unreachable)
+    before = theirs.level
+    with pytest.raises(ModelNotFound, match="could not be fetched: no route; check") as caught:
+        hub.pull("me/mine")
+    assert type(caught.value) is ModelNotFound
+    assert theirs.level == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_offline_doubts_a_name_that_the_catalogue_does_not_know() -> None:

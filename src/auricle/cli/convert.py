@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from auricle.cli.options import HeadName, Overwrite, Quiet
 from auricle.errors import ConfigError
 
 
@@ -34,9 +35,7 @@ def convert(
         Format | None,
         typer.Option(help="The format; else nemo for a .nemo, and auricle for a folder."),
     ] = None,
-    head: Annotated[
-        str | None, typer.Option(help="Of a hybrid, for huggingface, which holds one head.")
-    ] = None,
+    head: HeadName = None,
     merge: Annotated[
         Path | None,
         typer.Option(
@@ -46,9 +45,8 @@ def convert(
     quantization: Annotated[
         str | None, typer.Option(help="For ctranslate2: int8, int8_float16, float16, ...")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the target if it is there.")
-    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Convert a model.
 
@@ -63,20 +61,22 @@ def convert(
     if head is not None and format_ is not Format.HUGGINGFACE:
         raise ConfigError("--head is for --to huggingface: the other formats keep all heads")
     from auricle.checkpoints import whisper
+    from auricle.cli.reporting import Report, warnings_to
     from auricle.recognizer import locate
 
-    path = locate(source)
-    if path.resolve() == target.resolve():
-        raise ConfigError(f"{target} is the source itself: give another name")
-    kind = whisper.folder_kind(path) if path.is_dir() else None
-    if kind is not None and merge is not None:
-        written = _merge_whisper(path, target, format_, quantization, merge)
-    elif kind is not None:
-        written = _convert_whisper(path, kind, target, format_, quantization)
-    else:
-        if quantization is not None or format_ is Format.CTRANSLATE2:
-            raise ConfigError(f"{path} is no Whisper model: ctranslate2 holds Whisper only")
-        written = _convert_checkpoint(path, target, format_, head, merge)
+    with warnings_to(Report(1, quiet=True), quiet=quiet):
+        path = locate(source)
+        if path.resolve() == target.resolve():
+            raise ConfigError(f"{target} is the source itself: give another name")
+        kind = whisper.folder_kind(path) if path.is_dir() else None
+        if kind is not None and merge is not None:
+            written = _merge_whisper(path, target, format_, quantization, merge)
+        elif kind is not None:
+            written = _convert_whisper(path, kind, target, format_, quantization)
+        else:
+            if quantization is not None or format_ is Format.CTRANSLATE2:
+                raise ConfigError(f"{path} is no Whisper model: ctranslate2 holds Whisper only")
+            written = _convert_checkpoint(path, target, format_, head, merge)
     typer.echo(f"{target}\t{written.value}")
 
 

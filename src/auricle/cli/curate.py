@@ -56,10 +56,14 @@ def curate(
     ] = None,
     *,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The job's folder; else curated/NAME.")
+        Path | None,
+        typer.Option("-o", "--output", help="Where to write: the job's folder; else curated/NAME."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only check everything, and say what would be done.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Only check: everything is tried, and what would be done is said."
+        ),
     ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")
@@ -81,7 +85,7 @@ def curate(
         typer.Option(metavar="FILE.py", help="Steps of your own, by name; may be repeated."),
     ] = None,
     list_: Annotated[
-        bool, typer.Option("--list", help="Only list the packaged pipelines.")
+        bool, typer.Option("--list", help="Only list: the packaged pipelines.")
     ] = False,
     quiet: Quiet = False,
 ) -> int:

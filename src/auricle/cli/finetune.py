@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from auricle.cli import training
-from auricle.cli.options import Check, Quiet, Resume, RunFolder, Show
+from auricle.cli.options import DryRun, Quiet, Resume, RunFolder, Show
 from auricle.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def finetune(
     ] = None,
     output: RunFolder = None,
     resume: Resume = False,
-    check: Check = False,
+    check: DryRun = False,
     show: Show = False,
     quiet: Quiet = False,
 ) -> int:

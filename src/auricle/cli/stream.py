@@ -22,6 +22,8 @@ from auricle.cli.options import (
     Language,
     LocalOnly,
     ModelName,
+    Overwrite,
+    Precision,
     Quiet,
     Revision,
 )
@@ -86,19 +88,18 @@ def stream(
         typer.Option(
             "-o",
             "--output",
-            help="The whole transcript by suffix: talk.srt; of a manifest out.jsonl, whose rows "
-            "gain pred_text and latency.",
+            help="Where to write: the whole transcript by suffix, talk.srt; of a manifest "
+            "out.jsonl, whose rows gain pred_text and latency.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output that exists.")
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: Annotated[
         bool, typer.Option("--jsonl", help="Every event as a line of JSON, for programs.")
     ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="At the end, the latency of the words on stderr.")
+    latency_report: Annotated[
+        bool, typer.Option("--latency-report", help="At the end, the words' latency on stderr.")
     ] = False,
+    report: Annotated[bool, typer.Option("--report", hidden=True)] = False,  # its old name
     batch: Annotated[
         int | None, typer.Option(help="Of a manifest: streams at once.  [default: 32]")
     ] = None,
@@ -114,7 +115,7 @@ def stream(
     language: Language = None,
     head: HeadName = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    precision: Precision = "auto",
     revision: Revision = None,
     local_only: LocalOnly = False,
     quiet: Quiet = False,
@@ -127,6 +128,7 @@ def stream(
     import auricle
     from auricle import manifests
 
+    report = report or latency_report
     options = {
         "latency_ms": latency_ms,
         "lookahead": _lookahead(lookahead, latency_ms),

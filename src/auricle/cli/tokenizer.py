@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auricle.cli.options import Quiet
+from auricle.cli.options import BARE, Overwrite, Quiet
 from auricle.errors import ConfigError
 
 if TYPE_CHECKING:
     from auricle.tokenizers import Tokenizer
 
-app = typer.Typer(help="Build and show tokenizers.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Build and show tokenizers.", rich_markup_mode=None, **BARE)
 
 _MODEL = "tokenizer.model"
 _SHOWN = 40  # pieces
@@ -51,7 +51,8 @@ def build(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="A folder for the tokenizer's files.")
+        Path,
+        typer.Option("-o", "--output", help="Where to write: a folder for the tokenizer's files."),
     ],
     *,
     size: Annotated[int, typer.Option(help="Pieces, special ones too; of char at most.")] = 1024,
@@ -85,9 +86,7 @@ def build(
         int | None, typer.Option(help="Characters of a piece at most; else 16.")
     ] = None,
     sample: Annotated[int | None, typer.Option(help="Learn from so many texts only.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a tokenizer that is there.")
-    ] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Build a tokenizer from the transcripts of manifests, or from text files.
@@ -145,7 +144,7 @@ def show(
     ],
     text: Annotated[str | None, typer.Argument(help="Text to cut into pieces.")] = None,
     language: Annotated[
-        str | None, typer.Option(help="Of the text, for a tokenizer of several languages.")
+        str | None, typer.Option(help="The language: of the text, for a tokenizer of several.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auricle.cli.options import Check, Quiet, Resume, RunFolder, Show
+from auricle.cli.options import DryRun, Quiet, Resume, RunFolder, Show
 from auricle.errors import ConfigError, ManifestError, NonFiniteLoss
 
 if TYPE_CHECKING:
@@ -41,15 +41,15 @@ def train(
     *,
     output: RunFolder = None,
     resume: Resume = False,
-    check: Check = False,
+    check: DryRun = False,
     show: Show = False,
-    list_: Annotated[bool, typer.Option("--list", help="Only list the packaged recipes.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Only list: the packaged recipes.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train a model by a recipe.
 
-    Ctrl-C and SIGTERM save first; go on with --resume. The exit code of --check is 1 if a training
-    would be refused. On N GPUs: torchrun --nproc-per-node N -m auricle train RECIPE.
+    Ctrl-C and SIGTERM save first; go on with --resume. The exit code of --dry-run is 1 if a
+    training would be refused. On N GPUs: torchrun --nproc-per-node N -m auricle train RECIPE.
     """
     if list_:
         return _list()

@@ -17,6 +17,8 @@ from auricle.cli.options import (
     Language,
     LocalOnly,
     ModelName,
+    Overwrite,
+    Precision,
     Quiet,
     Revision,
 )
@@ -55,7 +57,7 @@ def transcribe(
         typer.Option(
             "-f",
             "--format",
-            help="txt, json, srt, vtt, ctm, tsv; several with commas.  [default: txt]",
+            help="txt, json, srt, vtt, ctm, tsv; several with commas, or all.  [default: txt]",
             show_default=False,
         ),
     ] = "",
@@ -63,17 +65,21 @@ def transcribe(
         Path | None,
         typer.Option(
             "-o",
-            "--output-dir",
-            help="Folder for the files; or one file (talk.srt); or a manifest (out.jsonl) whose "
-            "rows gain pred_text. Without it, standard output.",
+            "--output",
+            help="Where to write: a folder for the files; or one file (talk.srt); or a manifest "
+            "(out.jsonl) whose rows gain pred_text. Without it, standard output.",
         ),
     ] = None,
+    output_dir: Annotated[Path | None, typer.Option("--output-dir", hidden=True)] = None,
     language: Language = None,
     task: Annotated[
         Task, typer.Option(help="translate (into English) needs a multilingual Whisper.")
     ] = Task.TRANSCRIBE,
     channel: Annotated[
-        str, typer.Option(help="mix, a number from 0, or all (each on its own, as a speaker).")
+        str,
+        typer.Option(
+            help="mix, left, right, a number from 0, or all (each on its own, a speaker)."
+        ),
     ] = "mix",
     track: Annotated[
         int | None,
@@ -85,10 +91,7 @@ def transcribe(
         typer.Option(help="Audio seconds in a batch; chosen for the device if absent."),
     ] = None,
     device: Device = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(help="auto, fp32, bf16, fp16; Whisper also int8."),
-    ] = "auto",
+    precision: Precision = "auto",
     revision: Revision = None,
     local_only: LocalOnly = False,
     timestamps: Annotated[
@@ -108,12 +111,9 @@ def transcribe(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Skip recordings whose outputs exist."),
+        typer.Option("--resume", help="Go on: skip recordings whose outputs exist."),
     ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace outputs that exist."),
-    ] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> int:
     """Transcribe recordings.
@@ -128,7 +128,7 @@ def transcribe(
     if resume and overwrite:
         raise ConfigError("--resume skips what is there and --overwrite replaces it: choose one")
     wish = Wish(
-        output,
+        output or output_dir,
         _formats(formats),
         "skip" if resume else "replace" if overwrite else "refuse",
         SubtitleOptions(max_line_width, max_line_count, highlight_words),
@@ -223,17 +223,20 @@ def _formats(text: str) -> tuple[str, ...]:
     from auricle.formats import FORMATS
 
     chosen = tuple(dict.fromkeys(f.strip().lower() for f in text.split(",") if f.strip()))
+    if "all" in chosen:
+        return FORMATS
     for format_ in chosen:
         if format_ not in FORMATS:
-            raise ConfigError(f"unknown format {format_!r}: choose of {', '.join(FORMATS)}")
+            raise ConfigError(f"unknown format {format_!r}: choose of all, {', '.join(FORMATS)}")
     return chosen
 
 
 def _channel(text: str) -> int | str | None:
-    if text == "mix":
-        return None
-    if text == "all":
-        return text
-    if not text.isdecimal():
-        raise ConfigError(f"--channel is mix, all, or a number from 0, not {text!r}")
+    named: dict[str, int | str | None] = {"mix": None, "all": "all", "left": 0, "right": 1}
+    if text.lower() in named:
+        return named[text.lower()]
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise ConfigError(
+            f"--channel is mix, left, right, all, or a number from 0, not {text[:80]!r}"
+        )
     return int(text)

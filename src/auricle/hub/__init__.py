@@ -5,6 +5,6 @@ that listing models is quick.
 """
 
 from auricle.hub.cache import check
-from auricle.hub.fetching import Pulled, is_cached, pull, repository_of, resolve
+from auricle.hub.fetching import Pulled, is_cached, on_disk, pull, repository_of, resolve
 
-__all__ = ["Pulled", "check", "is_cached", "pull", "repository_of", "resolve"]
+__all__ = ["Pulled", "check", "is_cached", "on_disk", "pull", "repository_of", "resolve"]

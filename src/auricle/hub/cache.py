@@ -35,10 +35,10 @@ def cached(repository: str, *, revision: str | None = None) -> Path | None:
         revision: A branch, tag or commit; None is the main branch.
     """
     folder = cache_folder() / f"models--{repository.replace('/', '--')}"
-    reference = folder / "refs" / (revision or "main")
     commit = revision or ""
-    if reference.is_file():
-        commit = reference.read_text(encoding="utf-8").strip()
+    # A name longer than any file system takes would be an OSError.
+    if len(commit) < 256 and (reference := folder / "refs" / (revision or "main")).is_file():
+        commit = reference.read_text(encoding="utf-8", errors="replace").strip()
     if not _COMMIT.fullmatch(commit):
         return None
     return _model_in(folder / "snapshots" / commit, repository)

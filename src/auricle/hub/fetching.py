@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 log = logging.getLogger("auricle")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# The hub's own rules, https://huggingface.co/docs/hub/repositories-settings.
+_HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*/\w[\w.-]*(?<=\w)", re.ASCII)
+_LONGEST_ID = 96
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SMALL_FILE = re.compile(
     r"(config|generation_config|preprocessor_config|processor_config|tokenizer|tokenizer_config"
@@ -37,8 +39,8 @@ _SMALL_FILE = re.compile(
 )
 
 
-class _Unreachable(ModelNotFound):
-    """The hub did not answer."""
+class _Unreachable(Exception):
+    """The hub did not answer; becomes a ModelNotFound where no copy is here."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,37 @@ def resolve(name: str | Path, *, revision: str | None = None, local_only: bool =
         CheckpointError: The repository holds no model, or a file came in damaged.
         OSError: The disk is full.
     """
-    path = Path(name).expanduser()
-    if path.exists():
+    path = on_disk(name)
+    if path is not None:
         return path
     repository = repository_of(str(name))
     copy = cached(repository, revision=revision)
     if copy is not None:
         return copy
     if local_only or _offline():
-        reason = "local_only was asked for" if local_only else "HF_HUB_OFFLINE is set"
+        reason = "the network was not asked" if local_only else "HF_HUB_OFFLINE is set"
         raise ModelNotFound(
             f"{_called(repository, revision)} is not in the local cache ({cache_folder()}), and "
             f"{reason}; fetch it once with: auricle models pull {repository}{_doubt(repository)}"
         )
     return pull(repository, revision=revision).path
+
+
+def on_disk(name: str | Path) -> Path | None:
+    """The file or folder at the path `name`, `~` expanded; None if nothing is there.
+
+    Raises:
+        OSError: A folder on the way may not be searched.
+    """
+    try:
+        path = Path(name).expanduser()
+        return path if str(name).strip() and path.exists() else None
+    except (ValueError, RuntimeError):  # a zero byte; a user that is not here
+        return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
 
 
 def repository_of(name: str) -> str:
@@ -94,9 +113,9 @@ def repository_of(name: str) -> str:
         raise ModelNotFound(f"{name} was never published{_suggestion(name)}")
     if kind := catalogue.foreign(name):
         raise ModelNotFound(f"{name} is {kind}, which Auricle does not run{_suggestion(name)}")
-    if name.endswith(".nemo") or not _HUB_ID.fullmatch(name):
+    if name.endswith(".nemo") or len(name) > _LONGEST_ID or not _HUB_ID.fullmatch(name):
         raise ModelNotFound(
-            f"{name} is neither a file or folder here nor a known model{_suggestion(name)}"
+            f"{_cut(name)} is neither a file or folder here nor a known model{_suggestion(name)}"
         )
     return name
 
@@ -124,11 +143,11 @@ def pull(name: str, *, revision: str | None = None) -> Pulled:
             raise ModelNotFound(f"{repository} cannot be fetched: HF_HUB_OFFLINE is set")
         return Pulled(copy, _known_licence(repository), _size(copy))
     try:
-        with _one_line_errors(repository, revision), _quiet_unless_terminal():
+        with _one_line_errors(repository, revision), _quietly():
             return _pull(repository, revision)
-    except _Unreachable:
+    except _Unreachable as unreachable:
         if copy is None:
-            raise
+            raise ModelNotFound(str(unreachable)) from unreachable.__cause__
     log.warning("auricle: the hub cannot be reached: %s is the copy fetched before", repository)
     return Pulled(copy, _known_licence(repository), _size(copy))
 
@@ -213,7 +232,7 @@ def _one_line_errors(repository: str, revision: str | None) -> Iterator[None]:
         message = f"{repository} asks for consent: accept its terms at {page}, then: hf auth login"
         raise ModelNotFound(message) from None
     except errors.RevisionNotFoundError:
-        message = f"{repository} has no revision {revision!r}; see {page}/commits/main"
+        message = f"{repository} has no revision {_cut(str(revision))!r}; see {page}/commits/main"
         raise ModelNotFound(message) from None
     except errors.RepositoryNotFoundError:
         message = (
@@ -241,7 +260,17 @@ def _is_transport(error: Exception) -> bool:
 
 
 def _called(repository: str, revision: str | None) -> str:
-    return f"{repository} at revision {revision!r}" if revision else repository
+    return f"{repository} at revision {_cut(revision)!r}" if revision else repository
+
+
+def _cut(name: str) -> str:
+    """What a message shows of a name: one line, and no more of it than anybody reads."""
+    shown = name if name.strip() and name.isprintable() else ascii(name)
+    return (
+        shown
+        if len(shown) <= 2 * _LONGEST_ID
+        else f"{shown[:_LONGEST_ID]}... ({len(name)} characters)"
+    )
 
 
 def _doubt(repository: str) -> str:
@@ -251,22 +280,25 @@ def _doubt(repository: str) -> str:
 
 
 def _suggestion(name: str) -> str:
-    names = catalogue.nearest(name)
+    names = catalogue.nearest(name[: 2 * _LONGEST_ID])
     return f"; did you mean {' or '.join(names)}?" if names else "; see: auricle models list"
 
 
 @contextlib.contextmanager
-def _quiet_unless_terminal() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
+    """No progress bars in a pipe, and never a warning of the hub library's own before ours."""
     bars: Any = import_module("huggingface_hub.utils")
-
-    if sys.stderr.isatty() or bars.are_progress_bars_disabled():
-        yield
-        return
-    bars.disable_progress_bars()
+    theirs = logging.getLogger("huggingface_hub")
+    level, shown = theirs.level, not bars.are_progress_bars_disabled()
+    theirs.setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        bars.disable_progress_bars()
     try:
         yield
     finally:
-        bars.enable_progress_bars()
+        theirs.setLevel(level)
+        if shown:
+            bars.enable_progress_bars()
 
 
 def _offline() -> bool:

@@ -69,13 +69,13 @@ def usable(
         report.refuse()
     if report.dropped:
         progress.said(
-            f"{len(report.dropped)} of {report.items} items are left out; --check says why"
+            f"{len(report.dropped)} of {report.items} items are left out; --dry-run says why"
         )
     left = [sifted(source, report) for source in learnt]
     for source in left:
         if source.size == 0:
             raise ManifestError(
-                f"{source.name}: nothing can be learnt from any of its items; --check says why"
+                f"{source.name}: nothing can be learnt from any of its items; --dry-run says why"
             )
     return left
 
