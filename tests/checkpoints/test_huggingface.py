@@ -123,6 +123,17 @@ def test_save_passes_the_head_on(tmp_path: Path) -> None:
         save(load(CTC), tmp_path / "y", head="ctc")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_precision_is_named(dtype: torch.dtype, tmp_path: Path) -> None:
+    checkpoint = load(TDT)
+    tensors = {
+        k: v if k.startswith("features.") else v.to(dtype) for k, v in checkpoint.tensors.items()
+    }
+    save_huggingface(dataclasses.replace(checkpoint, tensors=tensors), tmp_path / "x")
+    config = json.loads((tmp_path / "x" / "config.json").read_text())
+    assert config["dtype"] == str(dtype).removeprefix("torch.")
+
+
 def test_a_head_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'ctc' is not one of tdt"):
         save_huggingface(load(TDT), tmp_path / "x", head="ctc")

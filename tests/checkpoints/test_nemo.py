@@ -14,6 +14,7 @@ from auricle.checkpoints.nemo_archive import CONFIG, WEIGHTS, open_archive
 from auricle.checkpoints.nemo_yaml import read_yaml, write_yaml
 from auricle.errors import CheckpointError
 from auricle.tokenizers import AggregateTokenizer, CharTokenizer
+from auricle.training.vocabulary import with_tokenizer
 
 from .archives import gzipped, members_of, pickled, rewritten, state_of, tar_of
 from .goldens import NEMO, encoding_error, nemo, recorded
@@ -113,6 +114,81 @@ def test_yaml_follows_a_changed_model(tmp_path: Path) -> None:
     again = load(tmp_path / "changed.nemo")
     assert again.config == config
     assert again.tokenizer.pieces == tuple(" abcNOn")
+
+
+@pytest.mark.parametrize("path", NEMO, ids=lambda path: path.stem)
+def test_only_what_has_changed_is_written_anew(path: Path, tmp_path: Path) -> None:
+    checkpoint = load(path)
+    before = _flat(checkpoint.origin["nemo"])
+    save(checkpoint, tmp_path / "same.nemo")
+    features = dataclasses.replace(checkpoint.config.features, dither=0.5)
+    config = dataclasses.replace(checkpoint.config, features=features)
+    save(dataclasses.replace(checkpoint, config=config), tmp_path / "changed.nemo")
+    # Artefacts are named by their content, which sentencepiece's own serialisation changes; NeMo
+    # lists the pieces of a WordPiece vocabulary in no order.
+    free = ("tokenizer.", "decoder.vocabulary" if path.stem == "conformer_ctc" else "tokenizer.")
+    for name, changed in (("same", {}), ("changed", {"preprocessor.dither": 0.5})):
+        after = _flat(load(tmp_path / f"{name}.nemo").origin["nemo"])
+        differing = {
+            key: after.get(key)
+            for key in before.keys() | after.keys()
+            if before.get(key) != after.get(key) and not key.startswith(free)
+        }
+        assert differing == changed
+
+
+def _flat(values: Any, name: str = "") -> dict[str, Any]:
+    """The leaves of a configuration by their dotted names."""
+    rows = values.items() if isinstance(values, dict) else enumerate(values)
+    leaves = {}
+    for key, value in rows:
+        nested = isinstance(value, dict) or (isinstance(value, list) and key == "jasper")
+        leaves.update(_flat(value, f"{name}{key}.") if nested else {f"{name}{key}": value})
+    return leaves
+
+
+@pytest.mark.parametrize("name", ["parakeet_tdt", "hybrid_tdt_ctc"])
+def test_a_new_vocabulary_leaves_losses_and_decoding_as_they_were(
+    name: str, target: Path, tmp_path: Path
+) -> None:
+    def edit(values: Values) -> None:
+        values["loss"]["tdt_kwargs"].update(sigma=0.07, omega=0.3, fastemit_lambda=0.01)
+        values["decoding"]["beam"] = {"beam_size": 7}
+
+    checkpoint = with_tokenizer(
+        load(edited(name, target, edit)), load(nemo("streaming_hybrid")).tokenizer, seed=0
+    )
+    save(checkpoint, tmp_path / "b.nemo")
+    values = yaml.safe_load(members_of(tmp_path / "b.nemo")[CONFIG])
+    kwargs = values["loss"]["tdt_kwargs"]
+    assert (kwargs["sigma"], kwargs["omega"], kwargs["fastemit_lambda"]) == (0.07, 0.3, 0.01)
+    assert values["decoding"]["beam"] == {"beam_size": 7}
+    again = load(tmp_path / "b.nemo")
+    assert again.config == checkpoint.config
+    assert again.tokenizer.pieces == checkpoint.tokenizer.pieces
+
+
+@pytest.mark.parametrize("name", ["parakeet_tdt", "hybrid_tdt_ctc", "fastconformer_ctc"])
+@pytest.mark.parametrize("with_yaml", [True, False])
+def test_the_losses_of_a_training_are_written(name: str, with_yaml: bool, tmp_path: Path) -> None:
+    checkpoint = load(nemo(name))
+    loss = {"ctc_weight": 0.45, "reduction": "mean_volume", "sigma": 0.07, "omega": 0.0}
+    origin = {**(checkpoint.origin if with_yaml else {}), "loss": loss}
+    save(dataclasses.replace(checkpoint, origin=origin), tmp_path / "one")
+    save(load(tmp_path / "one"), tmp_path / "two.nemo")
+    values = yaml.safe_load(members_of(tmp_path / "two.nemo")[CONFIG])
+    if checkpoint.config.transducer is None:
+        assert values["ctc_reduction"] == "mean_volume"
+        assert "loss" not in values
+        return
+    assert values["rnnt_reduction"] == "mean_volume"
+    kwargs = values["loss"]["tdt_kwargs"]
+    assert (kwargs["sigma"], kwargs["omega"]) == (0.07, 0.0)
+    assert kwargs["durations"] == list(checkpoint.config.transducer.durations)
+    if checkpoint.config.ctc:
+        aux = values["aux_ctc"]
+        assert (aux["ctc_loss_weight"], aux["ctc_reduction"]) == (0.45, "mean_volume")
+    assert load(tmp_path / "two.nemo").config == checkpoint.config
 
 
 def test_data_sections_that_nemo_looks_into_are_never_null(target: Path, tmp_path: Path) -> None:

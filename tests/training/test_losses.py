@@ -75,6 +75,7 @@ def test_rnnt_is_the_recursion_over_the_lattice(activation):
     x = case(SIZES, activation=activation)
     fast, slow = x.loss(), torch.stack(x.slow())
     torch.testing.assert_close(fast, slow, **EXACT)
+    assert torch.equal(x.loss(sigma=0.3), fast)  # which is a TDT's alone
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.0, 1.0], dtype=torch.float64)
     for a, b in zip(x.gradients(fast @ weights), x.gradients(slow @ weights), strict=True):
         torch.testing.assert_close(a, b, **EXACT)

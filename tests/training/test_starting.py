@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from auricle import checkpoints
 from auricle.errors import ManifestError
 from auricle.models.asr import ASR
 from auricle.models.conformer import ConformerEncoder
@@ -18,7 +20,8 @@ from auricle.training.progress import Silent
 from auricle.training.reading import load_recipe
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.sources import open_sources
-from auricle.training.starting import fresh, trainable, usable
+from auricle.training.starting import fresh, trainable, trainee_of, usable
+from auricle.training.trainee import AsrTrainee
 from tests.training.speech import manifest
 
 
@@ -82,3 +85,22 @@ def test_a_fresh_citrinet_has_xaviers_numbers() -> None:
         assert float(weight.abs().max()) <= bound, name
         if weight.numel() > 1000:
             assert float(weight.abs().max()) > 0.97 * bound, name
+
+
+def test_what_the_losses_were_goes_into_the_model(tmp_path: Path) -> None:
+    overrides = [
+        "model.heads=[tdt, ctc]",
+        "loss.sigma=0.07",
+        "loss.omega=0.2",
+        "loss.ctc_weight=0.4",
+    ]
+    tokenizer = CharTokenizer(tuple("abc"))
+    recipe = load_recipe("fastconformer_tdt_large_tiny", overrides)
+    trainee = trainee_of(recipe, tokenizer, Silent())
+    assert isinstance(trainee, AsrTrainee)
+    weights = trainee.objective.model.state_dict()
+    checkpoints.save(replace(trainee.start, tensors=weights), tmp_path / "model.nemo")
+    values = checkpoints.load(tmp_path / "model.nemo").origin["nemo"]
+    kwargs = values["loss"]["tdt_kwargs"]
+    assert (kwargs["sigma"], kwargs["omega"]) == (0.07, 0.2)
+    assert values["aux_ctc"]["ctc_loss_weight"] == 0.4

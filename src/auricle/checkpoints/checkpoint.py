@@ -35,8 +35,9 @@ class Checkpoint:
         tensors: The state dict of `ASR`, in the dtypes they were stored in. May be views of a
             mapped file: write to copies only.
         name: What to call the model in transcripts and messages.
-        origin: JSON-able remains of a foreign format, so that writing that format again loses
-            nothing: `{"nemo": the resolved YAML}` for a `.nemo`.
+        origin: JSON-able facts that the networks do not need but other programs do, so that
+            writing loses nothing: under `nemo` the resolved YAML of a `.nemo`, under `loss` what
+            the losses of a training were.
     """
 
     config: ModelConfig

@@ -86,6 +86,7 @@ def save_huggingface(checkpoint: Checkpoint, path: Path, *, head: str | None = N
     tokenizer = to_tokenizer_json(checkpoint.tokenizer, blank)
     processor = compose_processor(config, head, blank)
     state = to_huggingface(checkpoint.tensors, config, head)
+    values["dtype"] = str(state["encoder.subsampling.linear.weight"].dtype).removeprefix("torch.")
     with folder_beside(path) as folder:
         write_json(folder / CONFIG, values)
         write_json(folder / GENERATION, compose_generation(values))

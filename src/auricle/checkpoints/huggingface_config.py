@@ -145,7 +145,6 @@ def compose_config(config: ModelConfig, head: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "architectures": [CLASSES[kind]],
         "model_type": kind,
-        "dtype": "float32",
         "vocab_size": config.vocab_size + 1,
         "pad_token_id": config.vocab_size,
         "encoder_config": _compose_encoder(encoder, streaming),

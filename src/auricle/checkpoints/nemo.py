@@ -55,8 +55,7 @@ def save_nemo(checkpoint: Checkpoint, path: Path) -> None:
     """
     check(checkpoint)
     section, artefacts = write_tokenizer(checkpoint.tokenizer)
-    origin = checkpoint.origin.get("nemo")
-    values = compose(checkpoint.config, checkpoint.tokenizer, section, origin)
+    values = compose(checkpoint.config, checkpoint.tokenizer, section, checkpoint.origin)
     state = to_nemo(checkpoint.tensors, checkpoint.config)
     predictor = checkpoint.config.transducer and checkpoint.config.transducer.predictor
     if predictor and not predictor.blank_as_pad:

@@ -41,7 +41,7 @@ def compose(
     config: ModelConfig,
     tokenizer: Tokenizer,
     tokenizer_section: Mapping[str, Any] | None,
-    origin: Mapping[str, Any] | None,
+    origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The model section of the file.
 
@@ -49,20 +49,86 @@ def compose(
         config: Ours.
         tokenizer: Whose pieces NeMo wants listed.
         tokenizer_section: From `write_tokenizer`.
-        origin: The YAML the model came with. If it still describes `config` it is kept as it is;
-            else its training sections are.
+        origin: The checkpoint's. Of the YAML the model came with, under `nemo`, all stays that
+            still describes `config`; the training's losses, under `loss`, are written too.
     """
     fresh = _fresh(config, tokenizer, tokenizer_section)
-    if origin is None:
-        return fresh
-    if not _describes(origin, config, tokenizer):
-        kept = {k: v for k, v in origin.items() if k in IGNORED_ROOT or _prefixed(k)}
-        return {**kept, **{k: v for k, v in fresh.items() if not kept.get(k)}}
+    yaml = origin.get("nemo")
+    if yaml is None:
+        values = fresh
+    elif (kept := _updated(yaml, config, tokenizer, tokenizer_section)) is not None:
+        values = kept
+        for key in (*DATA_SECTIONS[1:], "target", "nemo_version"):
+            values[key] = values.get(key) or fresh[key]
+    else:
+        remains = {k: v for k, v in yaml.items() if k in IGNORED_ROOT or _prefixed(k)}
+        values = {**remains, **{k: v for k, v in fresh.items() if not remains.get(k)}}
+    return _with_losses(values, config, origin["loss"]) if "loss" in origin else values
+
+
+def _updated(
+    origin: Mapping[str, Any],
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    tokenizer_section: Mapping[str, Any] | None,
+) -> dict[str, Any] | None:
+    """The YAML the model came with and what has changed since; None for a model of another kind."""
+    if not _same_vocabulary(origin, tokenizer):
+        return None
     values = {**origin, **_vocabularies(origin, tokenizer)}
-    for key in (*DATA_SECTIONS[1:], "target", "nemo_version"):
-        values[key] = values.get(key) or fresh[key]
+    size = None if isinstance(tokenizer, CharTokenizer) else len(tokenizer.pieces)
+    try:
+        before = translate(values, "origin", vocab_size=size).config
+        if before != config:
+            old, new = (_fresh(c, tokenizer, tokenizer_section) for c in (before, config))
+            values = _changed(values, old, new)
+            if translate(values, "origin", vocab_size=size).config != config:
+                return None
+    except CheckpointError:
+        return None
     if tokenizer_section is not None:
         values["tokenizer"] = _joined(origin["tokenizer"], tokenizer_section)
+    return values
+
+
+def _changed(
+    origin: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`origin` with what tells `new` from `old`."""
+    values = {key: value for key, value in origin.items() if key not in old or key in new}
+    for key, value in new.items():
+        if key in old and old[key] == value:
+            continue
+        sections = (origin.get(key), old.get(key), value)
+        if all(isinstance(section, Mapping) for section in sections):
+            value = _changed(*sections)
+        values[key] = value
+    return values
+
+
+def _with_losses(
+    values: dict[str, Any], config: ModelConfig, loss: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the model was trained with, in the places where NeMo goes on from.
+
+    Args:
+        values: The model section.
+        config: Ours.
+        loss: `ctc_weight`, `reduction`, `sigma` and `omega`, as in a recipe.
+    """
+    reduction = loss["reduction"]
+    if config.transducer is None:
+        return {**values, "ctc_reduction": reduction}
+    values = {**values, "rnnt_reduction": reduction}
+    if config.ctc:
+        aux = {"ctc_loss_weight": loss["ctc_weight"], "ctc_reduction": reduction}
+        values["aux_ctc"] = {**values["aux_ctc"], **aux}
+    if config.transducer.durations:
+        tdt = values.get("loss", {})
+        trained = {"sigma": loss["sigma"], "omega": loss["omega"]}
+        kwargs = {**tdt.get("tdt_kwargs", {}), **trained}
+        kwargs["durations"] = list(config.transducer.durations)
+        values["loss"] = {**tdt, "loss_name": "tdt", "tdt_kwargs": kwargs}
     return values
 
 
@@ -81,38 +147,37 @@ def _prefixed(key: str) -> bool:
     return key.startswith(IGNORED_PREFIXES) or key.endswith("_ds")
 
 
-def _describes(origin: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer) -> bool:
-    characters = isinstance(tokenizer, CharTokenizer)
-    if bool(origin.get("tokenizer")) == characters:
-        return False
+def _same_vocabulary(origin: Mapping[str, Any], tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer is of the kind, and has the languages, that the YAML names."""
+    section = origin.get("tokenizer")
+    if isinstance(tokenizer, CharTokenizer) or not section:
+        return isinstance(tokenizer, CharTokenizer) and not section
     aggregate = isinstance(tokenizer, AggregateTokenizer)
-    if not characters and aggregate != (origin["tokenizer"].get("type") == "agg"):
-        return False
-    if aggregate and tuple(origin["tokenizer"]["langs"]) != tokenizer.languages:
-        return False
-    size = None if characters else len(tokenizer.pieces)
-    try:
-        translation = translate(origin, "origin", vocab_size=size)
-    except CheckpointError:
-        return False
-    same_labels = not characters or translation.labels == tokenizer.pieces
-    return translation.config == config and same_labels
+    if not aggregate or section.get("type") != "agg":
+        return not aggregate and section.get("type") != "agg"
+    return tuple(section["langs"]) == tokenizer.languages
 
 
 def _vocabularies(origin: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
     """Every place where NeMo keeps the list of pieces, brought up to date."""
     pieces = list(tokenizer.pieces)
     if "joint" not in origin:
-        return {"decoder": {**origin["decoder"], "vocabulary": pieces}}
+        return {"decoder": _listing(origin["decoder"], pieces)}
     out: dict[str, Any] = {
         "labels": pieces,
         "decoder": {**origin["decoder"], "vocab_size": len(pieces)},
         "joint": {**origin["joint"], "num_classes": len(pieces), "vocabulary": pieces},
     }
     if "aux_ctc" in origin:
-        head = {**origin["aux_ctc"]["decoder"], "vocabulary": pieces}
+        head = _listing(origin["aux_ctc"]["decoder"], pieces)
         out["aux_ctc"] = {**origin["aux_ctc"], "decoder": head}
     return out
+
+
+def _listing(decoder: Mapping[str, Any], pieces: list[str]) -> dict[str, Any]:
+    """A CTC decoder's section, which counts its classes only where it was written to."""
+    counted = {"num_classes": len(pieces)} if decoder.get("num_classes", -1) > 0 else {}
+    return {**decoder, **counted, "vocabulary": pieces}
 
 
 def _fresh(

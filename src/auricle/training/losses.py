@@ -71,7 +71,8 @@ def transducer_loss(  # noqa: PLR0917
         steps: Encoder steps of each utterance [B].
         lengths: Tokens of each utterance [B].
         durations: In encoder steps; () for an RNNT.
-        sigma: A TDT's logit under-normalisation: taken off every token's log-probability.
+        sigma: A TDT's logit under-normalisation: taken off every token's log-probability. An
+            RNNT has none.
         as_rnnt: Train a TDT's tokens by the RNNT loss; the durations then have gradients of 0.
         joint_memory_mb: Bounds the tensors of the joint that exist at one time.
     """
@@ -86,7 +87,7 @@ def transducer_loss(  # noqa: PLR0917
         labels=labels,
         outputs=joint.config.n_outputs - len(durations),
         durations=() if as_rnnt else durations,
-        sigma=0.0 if as_rnnt else sigma,
+        sigma=sigma if durations and not as_rnnt else 0.0,
         dtype=_compute_dtype(f),
         rows=_rows(joint, f, joint_memory_mb),
         seed=_seed(joint),

@@ -38,6 +38,8 @@ from auricle.training.trainee import AsrTrainee, Trainee
 from auricle.training.vocabulary import in_common, remade, with_tokenizer
 from auricle.training.whisper import whisper_trainee
 
+EXPORTED_LOSS = ("ctc_weight", "reduction", "sigma", "omega")  # which a .nemo has places for
+
 
 def tokenizer_of(recipe: Recipe, learnt: Sequence[Source], run: RunFolder) -> Tokenizer:
     """That of the run, where one goes on: the texts may have changed since."""
@@ -96,6 +98,8 @@ def trainee_of(recipe: Recipe, tokenizer: Tokenizer | None, progress: Progress) 
         if folder_kind(path) is not None:
             return whisper_trainee(load_whisper(path, name=recipe.name), recipe, progress)
         start = _begun_from(path, recipe, tokenizer, progress)
+    loss = {key: getattr(recipe.loss, key) for key in EXPORTED_LOSS}
+    start = replace(start, origin={**start.origin, "loss": loss})
     model, base = trainable(recipe, start, progress)
     spec = recipe.augment.spec
     objective = Objective(model, recipe.loss, SpecAugment(spec) if spec else None)
