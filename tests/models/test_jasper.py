@@ -7,6 +7,7 @@ import torch
 
 from auricle.errors import ConfigError
 from auricle.models.jasper import JasperBlockConfig, JasperConfig, JasperEncoder, SqueezeExcite
+from auricle.models.norms import BatchNorm, GroupNorm
 from tests.models.lively import difference, lively, ragged
 
 BLOCK = JasperBlockConfig(8, 2, 5, residual=True, separable=True)
@@ -39,6 +40,32 @@ def test_padding_changes_nothing(name):
             alone, count = net(row[None, :, :n], torch.tensor([n]))
             assert count.tolist() == [m]
             assert difference(out[:m], alone[0, :m]) < 1e-5
+
+
+@pytest.mark.parametrize("mode", ["layer", "group", "instance"])
+def test_norms_over_time_count_every_frame(mode):
+    """As in NeMo, where they count the column that is always masked too."""
+    block = replace(BLOCK, se=True, se_reduction_ratio=2, residual_mode="max")
+    net = lively(JasperEncoder(JasperConfig(8, (FIRST, block), normalization_mode=mode)))
+    assert net.hears_padding
+    features, lengths = ragged([40], 8, extra=1)
+    seen = []
+    for norm in (m for m in net.modules() if isinstance(m, GroupNorm)):
+        norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    with torch.no_grad():
+        net(features, lengths)
+    assert seen == [21] * len(seen) != []
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norms_count_every_frame_in_training(training):
+    net = encoder("jasper").train(training)
+    features, lengths = ragged([40, 31], 8, extra=1)
+    seen = []
+    for norm in (m for m in net.modules() if isinstance(m, BatchNorm)):
+        norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    net(features, lengths)
+    assert seen == [21 if training else 20] * len(seen) != []
 
 
 @pytest.mark.parametrize("name", STACKS)

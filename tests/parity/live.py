@@ -81,6 +81,7 @@ def padding_leaks(model: Any) -> bool:
         norm.startswith(("group_norm", "instance_norm"))
         or encoder.get("subsampling", "").startswith("stacking")
         or encoder.get("conv_mask", True) is False
+        or encoder.get("normalization_mode", "batch") != "batch"
         or encoder.get("global_tokens", 0) > 1
     )
 

@@ -132,7 +132,11 @@ def _jasper(rng: random.Random, mels: int) -> nm.Config:
         blocks.append(block)
     blocks.append({"filters": 24, "kernel": [1]})
     activation = rng.choice(["relu", "hardtanh", "selu", "swish", "silu", "gelu"])
-    return nm.jasper(blocks, mels, activation=activation, conv_mask=rng.random() < 0.8)
+    changes: dict[str, Any] = {"activation": activation, "conv_mask": rng.random() < 0.8}
+    changes["normalization_mode"] = rng.choice(["batch", "batch", "layer", "group", "instance"])
+    if changes["normalization_mode"] == "group":
+        changes["norm_groups"] = rng.choice([-1, 4])
+    return nm.jasper(blocks, mels, **changes)
 
 
 def _output(rng: random.Random, tokenizers: Tokenizers) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from auricle.text import split_language_tags
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("AURICLE_SHARED", ROOT.parent / "shared"))
 OURS = sorted((ROOT / "tests/golden/nemo").glob("*.nemo"))
-THEIRS = sorted((SHARED / "golden/nemo").glob("*.nemo"))
+THEIRS = sorted((*(SHARED / "golden/nemo").glob("*.nemo"), *(SHARED / "cases").glob("*.nemo")))
 RANDOM = range(30)
 SPEECH = (ROOT / "examples/speech/shell.flac",)
 

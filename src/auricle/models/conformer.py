@@ -283,8 +283,12 @@ class ConformerEncoder(nn.Module):
         return x, lengths
 
     def _trimmed(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Without the frames that no row has, where these make no difference to the others."""
-        if self.hears_padding:
+        """Without the frames that no row has, where these make no difference to the others.
+
+        In training they do to a batch norm, whose statistics count every frame, as in NeMo.
+        """
+        counted = self.training and self.config.conv_norm_type == "batch_norm"
+        if counted or self.hears_padding:
             return features
         return features[:, :, : max(1, int(lengths.max()))]
 

@@ -143,8 +143,11 @@ class JasperEncoder(nn.Module):
 
     @property
     def hears_padding(self) -> bool:
-        """Whether what lies beyond a row's length changes its encodings."""
-        return not self.config.conv_mask
+        """Whether what lies beyond a row's length changes its encodings.
+
+        All norms but a batch's take statistics over time, in which NeMo counts every frame.
+        """
+        return not self.config.conv_mask or self.config.normalization_mode != "batch"
 
     def forward(
         self, features: Tensor, lengths: Tensor, *, context: tuple[int, ...] | None = None
@@ -159,7 +162,8 @@ class JasperEncoder(nn.Module):
         """
         if context is not None:
             raise ConfigError("this model has no attention: leave the context out")
-        if self.config.conv_mask:
+        # In training a batch norm's statistics count every frame, as in NeMo.
+        if not (self.training or self.hears_padding):
             features = features[:, :, : max(1, int(lengths.max()))]
         seen = [features.transpose(1, 2)]  # [B, T, M]
         for block in self.encoder:
