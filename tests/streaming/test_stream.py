@@ -516,3 +516,20 @@ def test_whisper_does_not_stream() -> None:
 
     with pytest.raises(ConfigError, match="whisper-tiny does not stream"):
         Recognizer(Engine()).stream()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", [{"normalize": "per_feature"}, {"exact_pad": True}])
+def test_features_of_the_whole_recording_make_a_cache_aware_model_stream_in_windows(
+    option: dict[str, Any],
+) -> None:
+    checkpoint = checkpoints.load(GOLDEN / "nemo" / "streaming_hybrid.nemo")
+    features = replace(checkpoint.config.features, **option)
+    changed = replace(checkpoint, config=replace(checkpoint.config, features=features))
+    asr = Recognizer(TorchEngine(changed, device="cpu", head="rnnt"))
+    assert asr.lookaheads == ()
+    name = next(iter(option))
+    with pytest.raises(ConfigError, match=rf"was trained with lookaheads.*{name}.*latency_ms"):
+        asr.stream(lookahead=1)
+    stream = asr.stream()
+    stream.push(clip())
+    assert stream.finish().text

@@ -99,9 +99,9 @@ def _changed(
     for key, value in new.items():
         if key in old and old[key] == value:
             continue
-        sections = (origin.get(key), old.get(key), value)
-        if all(isinstance(section, Mapping) for section in sections):
-            value = _changed(*sections)
+        mine, was = origin.get(key), old.get(key)
+        if isinstance(mine, Mapping) and isinstance(was, Mapping) and isinstance(value, Mapping):
+            value = _changed(mine, was, value)
         values[key] = value
     return values
 

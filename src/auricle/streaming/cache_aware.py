@@ -42,16 +42,30 @@ class Lookahead:
 
 def lookaheads(engine: TorchEngine) -> tuple[Lookahead, ...]:
     """What a model was trained to stream with, its default first; empty for all other models."""
+    return _trained(engine) if engine.model.features.can_step else ()
+
+
+def _trained(engine: TorchEngine) -> tuple[Lookahead, ...]:
     encoder = engine.model.config.encoder
-    if not isinstance(encoder, ConformerConfig) or not engine.model.features.can_step:
-        return ()
     found = []
-    for context in encoder.att_context_size:
+    for context in encoder.att_context_size if isinstance(encoder, ConformerConfig) else ():
         try:
-            found.append(lookahead(engine, context))
+            found.append(_lookahead(engine, context))
         except ConfigError:
             continue
     return tuple(found)
+
+
+def why_not(engine: TorchEngine) -> str:
+    """Why a model has no lookaheads to choose from."""
+    if not _trained(engine):
+        return f"{engine.name} was not trained to stream and has no lookaheads"
+    features = engine.model.config.features
+    option = "exact_pad" if features.exact_pad else f"normalize {features.normalize}"
+    return (
+        f"{engine.name} was trained with lookaheads, but its features ({option}) need the whole "
+        "recording, so it streams in windows"
+    )
 
 
 def lookahead(engine: TorchEngine, context: ContextSize) -> Lookahead:
@@ -62,7 +76,13 @@ def lookahead(engine: TorchEngine, context: ContextSize) -> Lookahead:
     """
     encoder = engine.model.config.encoder
     if not isinstance(encoder, ConformerConfig) or not engine.model.features.can_step:
-        raise ConfigError(f"{engine.name} was not made to stream: it looks at the whole recording")
+        raise ConfigError(why_not(engine))
+    return _lookahead(engine, context)
+
+
+def _lookahead(engine: TorchEngine, context: ContextSize) -> Lookahead:
+    encoder = engine.model.config.encoder
+    assert isinstance(encoder, ConformerConfig)
     chunk = chunking(encoder, context)
     seen = (chunk.before + chunk.steps) * engine.model.seconds_per_step
     if seen > MOST_SECONDS:

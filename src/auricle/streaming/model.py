@@ -15,7 +15,13 @@ from auricle.errors import ConfigError
 from auricle.models.chunked import ChunkedEncoder
 from auricle.models.conformer import ContextSize
 from auricle.streaming.buffered import BufferedStepper, Buffering
-from auricle.streaming.cache_aware import CacheAwareStepper, Lookahead, lookahead, lookaheads
+from auricle.streaming.cache_aware import (
+    CacheAwareStepper,
+    Lookahead,
+    lookahead,
+    lookaheads,
+    why_not,
+)
 from auricle.streaming.stepping import Stepper
 from auricle.streaming.utterances import Endpointing
 
@@ -88,8 +94,7 @@ class StreamingModel:
     def _buffering(self, options: StreamOptions) -> Buffering:
         if options.lookahead is not None:
             raise ConfigError(
-                f"{self.engine.name} was not trained to stream and has no lookaheads: "
-                "choose latency_ms, which it then spends on context"
+                f"{why_not(self.engine)}: choose latency_ms, which it then spends on context"
             )
         if options.latency_ms is None:
             return options.buffering or Buffering()
