@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -9,6 +10,7 @@ import wave
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
+import av
 import numpy as np
 import pytest
 from media import chirp, encode
@@ -181,3 +183,106 @@ def test_the_shared_recordings_are_as_long_as_their_manifests_say(shared) -> Non
 def test_the_room_opens_without_pyav() -> None:
     code = "import sys, auricle.audio; sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_floats_on_the_scale_of_integers_are_refused_wherever_they_come_from() -> None:
+    """Divided by nothing they would be other words; nothing that converts sound gives them."""
+    sixteen = (chirp(1.0, RATE) * 32_768).astype(np.float32)
+    wav = encode(sixteen, codec="pcm_f32le", rate=RATE)
+    stereo = np.stack([sixteen, sixteen])
+    for refused, rate in ((sixteen, RATE), (stereo, RATE), (wav, None), (sixteen * 65_536.0, RATE)):
+        with pytest.raises(AudioError, match=r"full scale is 1: if these are 16-bit values") as bad:
+            audio.read(refused, source_rate=rate)
+        assert bad.value.reason == "not in [-1, 1]"
+    with pytest.raises(AudioError, match="full scale is 1"):
+        list(audio.blocks(wav))
+    with pytest.raises(AudioError, match="full scale is 1"):
+        audio.from_array(sixteen)
+    loud = chirp(1.0, RATE) * 20  # normalised by its deviation, say
+    assert np.array_equal(audio.read(loud, source_rate=RATE), loud)
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "libmp3lame"])
+def test_channels_that_cancel_each_other_are_heard_one_alone(codec: str) -> None:
+    left = chirp(2.0, RATE)
+    array = np.stack([left, -left])
+    container = "wav" if codec == "pcm_s16le" else "mp3"
+    for source, rate in ((encode(array, container, codec, RATE), None), (array, RATE)):
+        recording = audio.record(source, source_rate=rate)
+        heard = recording.channels[0][: len(left)]
+        assert np.mean((heard - left[: len(heard)]) ** 2) < 0.02 * np.mean(left**2)
+        (warning,) = recording.warnings
+        assert warning.startswith("its channels cancel each other when mixed: for 2.0 seconds")
+        assert audio.record(source, source_rate=rate, channel=1).warnings == ()
+    apart = np.stack([left, np.roll(left, 4000)])
+    assert audio.record(apart, source_rate=RATE).warnings == ()
+    half = np.stack([left, np.concatenate([left[:RATE], -left[RATE:]])])
+    recording = audio.record(half, source_rate=RATE)
+    assert np.allclose(recording.channels[0][: RATE - 400], left[: RATE - 400], atol=1e-6)
+    assert np.allclose(recording.channels[0][-RATE // 2 :], left[-RATE // 2 :], atol=1e-6)
+
+
+def test_a_rate_that_no_recording_has_is_named() -> None:
+    wav = bytearray(encode(chirp(1.0, 8000), rate=8000))
+    wav[24:28] = (50).to_bytes(4, "little")
+    for read in (audio.read, lambda source: audio.opened_blocks(source).__enter__()):
+        with pytest.raises(AudioError, match="unsupported sample rate: 50 per second"):
+            read(bytes(wav))
+
+
+@pytest.mark.parametrize(("bits", "valid"), [(32, 24), (32, 20), (24, 20), (16, 12)])
+def test_valid_bits_are_the_upper_ones_of_a_sample(bits: int, valid: int) -> None:
+    """As libsndfile reads them; FFmpeg takes 24 in 32 for floats of its own."""
+    wanted = np.round(chirp(1.0, RATE).astype(np.float64) * 2 ** (valid - 1))
+    stored = (wanted.astype(np.int64) << (32 - valid)).astype("<i4")
+    frames = stored.view(np.uint8).reshape(-1, 4)[:, 4 - bits // 8 :].tobytes()
+    kind = struct.pack("<HI", valid, 4) + bytes.fromhex("0100000000001000800000aa00389b71")
+    frame = bits // 8
+    fmt = struct.pack("<HHIIHHH", 0xFFFE, 1, RATE, RATE * frame, frame, bits, 22) + kind
+    body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt
+    body += b"data" + struct.pack("<I", len(frames)) + frames
+    wav = b"RIFF" + struct.pack("<I", len(body)) + body
+    assert np.allclose(audio.read(wav), wanted / 2 ** (valid - 1), atol=1e-7)
+    assert audio.length(wav) == 1.0
+
+
+def tracks(*tones: float) -> bytes:
+    """A Matroska file with an audio track of each frequency."""
+    file = BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        streams = [out.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in tones]
+        for stream, language in zip(streams, ("eng", "ger"), strict=True):
+            stream.metadata["language"] = language
+        for stream, tone in zip(streams, tones, strict=True):
+            samples = 0.4 * np.sin(2 * np.pi * tone * np.arange(RATE) / RATE)
+            frame = av.AudioFrame.from_ndarray(
+                (samples * 32_767).astype(np.int16)[None], format="s16", layout="mono"
+            )
+            frame.sample_rate = RATE
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+    return file.getvalue()
+
+
+def test_a_second_audio_track_can_be_chosen_and_is_announced() -> None:
+    content = tracks(500.0, 1500.0)
+
+    def pitch(**options: int) -> float:
+        return float(np.argmax(np.abs(np.fft.rfft(audio.read(content, **options)))))
+
+    assert pitch() == pitch(track=0) == 500.0
+    assert pitch(track=1) == 1500.0
+    assert audio.probe(content).tracks == 2
+    (warning,) = audio.record(content).warnings
+    assert warning.startswith("has 2 audio tracks: 0 (eng), 1 (ger); 0 is read, choose another")
+    assert audio.record(content, track=1).warnings == ()
+    with pytest.raises(AudioError, match="has no audio track 2; it has tracks 0 to 1"):
+        audio.read(content, track=2)
+
+
+def test_blocks_of_one_channel_are_mono_however_they_lie() -> None:
+    samples = chirp(0.1, RATE)
+    for block in (samples, samples[:, None], samples[None]):
+        assert np.array_equal(audio.from_array(block), samples)
+    assert len(audio.from_array(np.zeros((0, 1), np.float32))) == 0
+    with pytest.raises(AudioError, match=r"has shape \[1600, 2\]; give mono sound"):
+        audio.from_array(np.stack([samples] * 2, axis=1))

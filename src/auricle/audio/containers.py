@@ -43,7 +43,7 @@ _FORMATS = (
     "wve,xa,xwma"
 )
 # Headers that count the samples, and that FFmpeg does not trim to the bytes that are there.
-_COUNTED = ("flac", "aiff", "au", "tta", "wv", "rm", "mov,mp4,m4a,3gp,3g2,mj2")
+_COUNTED = ("flac", "ogg", "aiff", "au", "tta", "wv", "rm", "mov,mp4,m4a,3gp,3g2,mj2")
 # Lengths of all that a file holds: of its sound, where that is all.
 _COUNTED_ALONE = ("flv", "asf", "matroska,webm")
 _STATES_PRIMING = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut", "caf", "asf")
@@ -99,9 +99,12 @@ class Track:
     @property
     def promised(self) -> float | None:
         """Seconds of sound that the header counts; None where headers only estimate."""
+        return self._promised() or None
+
+    def _promised(self) -> float | None:
         header, form, stream = self.header, self.form, self.stream
-        if header.wav is not None:
-            return header.wav.seconds
+        if header.wav is not None:  # of other codecs than PCM, counts are often wrong
+            return header.wav.seconds if header.wav.pcm or not header.wav.whole else None
         if form == "matroska,webm" and (stated := _clock(stream.metadata.get("DURATION", ""))):
             return stated
         if form in ("caf", "avi") and stream.frames and stream.time_base:

@@ -48,6 +48,8 @@ class Header:
     wav: Wav | None = None
     mp3_counted: bool = False
     links: tuple[tuple[int, int], ...] = ()  # of a chained Ogg: where each begins, and its bytes
+    first_page: int | None = None  # where an Ogg's first page of sound ends, in samples
+    headless: bool = False  # there were others before it
     cut: bool = False  # the file ends within a page, a packet, or the bytes that it announces
     grown: float = field(default=1.0)  # by how many times it was meant to be longer
 
@@ -61,8 +63,7 @@ def read_header(file: BinaryIO) -> Header:
     if head[8:12] == b"WAVE" and head[:4] in (b"RIFF", b"RF64", b"BW64"):
         header = Header(size, wav=_wav(file, size))
     elif head[:4] == b"OggS":
-        links, cut = _ogg(file, size)
-        header = Header(size, links=links, cut=cut)
+        header = _ogg(file, size)
     elif head[:16] == _W64 and (stated := int.from_bytes(head[16:24], "little")) > size:
         header = Header(size, cut=True, grown=stated / size)
     elif head[:1] == b"\x47" and size > _TS_PACKET:
@@ -75,8 +76,8 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def _wav(file: BinaryIO, size: int) -> Wav:
-    rate = data = 0
-    pcm, patch, long = False, None, 0
+    rate = per_second = fact = long = 0
+    pcm, patch = False, None
     file.seek(12)
     while len(chunk := file.read(8)) == 8:
         kind, length = chunk[:4], int.from_bytes(chunk[4:], "little")
@@ -85,28 +86,37 @@ def _wav(file: BinaryIO, size: int) -> Wav:
             long = int.from_bytes(file.read(16)[8:], "little")
         elif kind == b"fmt ":
             fmt = file.read(min(length, 40)).ljust(40, b"\0")
-            tag, channels, _, rate, frame, bits = struct.unpack("<HHIIHH", fmt[:16])
+            tag, channels, rate, per_second, frame, bits = struct.unpack("<HHIIHH", fmt[:16])
             pcm = tag in _PCM_TAGS
             padded = tag == _EXTENSIBLE and fmt[24:26] == b"\x01\0" and fmt[18:20] != fmt[14:16]
             if padded and 8 * frame == bits * channels:
                 patch = (at + 18, fmt[14:16])
+        elif kind == b"fact":
+            fact = int.from_bytes(file.read(4), "little")
         elif kind == b"data" or not length:
             data = long if length == 0xFFFFFFFF else 0 if length >= _UNKNOWN_SIZE else length
-            seconds = data / rate if rate and data else None
+            seconds = data / per_second if per_second and data else None
+            if not pcm and fact and rate and data:
+                seconds = fact / rate
             return Wav(seconds, pcm, bool(data) and at + data <= size, patch)
         file.seek(at + length + length % 2)
     return Wav(patch=patch)
 
 
-def _ogg(file: BinaryIO, size: int) -> tuple[tuple[tuple[int, int], ...], bool]:
-    """Where the links of a chain begin and how long they are, and whether the last page is cut."""
+def _ogg(file: BinaryIO, size: int) -> Header:
+    """Where the links of a chain begin, whether the last page is cut, whether the first are there.
+
+    A page (RFC 3533): a head of 27 bytes with flags, position, stream, number; lengths; content.
+    """
     at, begun, starts, cut = 0, False, [0], False
+    numbers: dict[bytes, int] = {}
+    first_page, headless = None, False
     while at < size:
         file.seek(at)
         head = file.read(_PAGE_HEAD + 255)
         if head[:4] != b"OggS":  # damaged: go on at the next page
             following = (head + file.read(1 << 16)).find(b"OggS", 1)
-            at = size if following < 0 else at + following
+            cut, at = following < 0, size if following < 0 else at + following
             continue
         lengths = head[_PAGE_HEAD : _PAGE_HEAD + head[26]] if len(head) >= _PAGE_HEAD else b""
         # First pages of the streams that play together stand together; one that follows others
@@ -115,12 +125,19 @@ def _ogg(file: BinaryIO, size: int) -> tuple[tuple[tuple[int, int], ...], bool]:
         if first and begun:
             starts.append(at)
         begun = not first
+        number = int.from_bytes(head[18:22], "little")
+        if not any(head[6:14]):
+            numbers[head[14:18]] = number
+        elif first_page is None and head[14:18] in numbers and head[6:14] != b"\xff" * 8:
+            first_page = int.from_bytes(head[6:14], "little")
+            headless = number - numbers[head[14:18]] > 1
         following = at + _PAGE_HEAD + len(lengths) + sum(lengths)
         cut = following > size or len(head) < _PAGE_HEAD or len(lengths) < head[26]
         at = following
     ends = [*starts[1:], size]
     links = [(start, end - start) for start, end in zip(starts, ends, strict=True)]
-    return (tuple(links) if len(links) > 1 else ()), cut
+    chain = tuple(links) if len(links) > 1 else ()
+    return Header(size, links=chain, first_page=first_page, headless=headless, cut=cut)
 
 
 def _mp3_counted(file: BinaryIO, head: bytes) -> bool:

@@ -323,7 +323,8 @@ def _of_tracks(track: Track, chosen: int | None) -> tuple[str, ...]:
         for number, one in enumerate(tracks)
     )
     read = next(i for i, one in enumerate(tracks) if one.index == track.stream.index)
-    return (f"has {len(tracks)} audio tracks: {names}; {read} is read, choose with --track",)
+    chosen_by = "choose another with --track (track= in Python)"
+    return (f"has {len(tracks)} audio tracks: {names}; {read} is read, {chosen_by}",)
 
 
 def _in_blocks(pieces: Iterator[Samples], size: int) -> Iterator[Samples]:

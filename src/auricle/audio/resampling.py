@@ -90,7 +90,8 @@ class Resampler:
 
         if not len(samples):
             return samples
-        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        row = np.ascontiguousarray(samples[None])
+        frame = av.AudioFrame.from_ndarray(row, format="flt", layout="mono")
         frame.sample_rate, frame.time_base = self.source_rate, Fraction(1, self.source_rate)
         frame.pts = self._given
         self._given += len(samples)

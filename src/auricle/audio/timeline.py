@@ -34,10 +34,12 @@ _LONGEST_OVERLAP = 1.0
 _LONGEST_GAP = 3600.0
 _MOST_SILENCE = 6 * 3600.0
 _LEAST_PROMISED = 0.5  # seconds by which headers may be wrong
+_FEW_PAGES = 10.0  # seconds: an Ogg that begins later was cut from a stream
 _LEAST_SAID = 0.1  # seconds: an encoder's last packet may be padded, or not
 _LEAST_LOST = 0.005  # seconds: less is no packet
 _WITHOUT_GAPS = ("flac", "ogg", "mp3", "aac", "ac3", "eac3")  # what is missing in these is lost
 _FRAMES_ALONE = ("mp3", "aac", "ac3", "eac3")  # nothing stands between the frames
+_STEADY = ("mp2", "ac3", "eac3")  # frames of one length
 _MOST_DAMAGED = 0.01  # of the packets, beside one: a tag behind an MP3 is no packet either
 _TAG_MARKS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
 
@@ -163,6 +165,7 @@ def _placed(
     decoder = _Decoder(track, report)
     base: float | None = None
     before: float | None = None
+    latest = max(track.promised or 0.0, (track.container.duration or 0) / 1e6) + _LEAST_PROMISED
     clock = silence = 0.0
     skip = 0
     for frame in decoder.frames():
@@ -181,7 +184,7 @@ def _placed(
             skip, samples = skip - dropped, samples[:, dropped:]
             time = None if time is None else time + dropped / rate
         gap = 0.0 if time is None else time - base - clock
-        if not -_LONGEST_OVERLAP <= gap <= _LONGEST_GAP:
+        if not -_LONGEST_OVERLAP <= gap <= _LONGEST_GAP or clock + gap > latest > _LEAST_PROMISED:
             base += gap  # a leap of the clock: files joined end to end, and so is their sound
         elif gap > _JITTER:
             silence += gap
@@ -217,13 +220,16 @@ def _conclude(track: Track, decoder: _Decoder, report: ReadReport, end: float, b
     """What is missing, now that the sound ends at `end`."""
     report.end = end
     promised = track.promised
+    cut: float | None = 0.0
     if promised is not None:
-        cut: float | None = max(0.0, promised - base - end)
+        cut = max(0.0, promised - base - end)
     elif decoder.broke_off and (track.info.duration or 0.0) > end + _LEAST_PROMISED:
         cut = (track.info.duration or 0.0) - end
     else:
         report.lost += decoder.lost_at_end()
-        cut = None if track.header.cut or decoder.broke_off or decoder.ends_within() else 0.0
+        cut = None if decoder.broke_off or decoder.ends_within() else 0.0
+    if track.header.cut and cut is not None and cut <= _LEAST_SAID:
+        cut = None
     report.cut = None if cut is None or report.cut is None else report.cut + cut
 
 
@@ -232,10 +238,14 @@ class _Decoder:
 
     def __init__(self, track: Track, report: ReadReport) -> None:
         self._track, self._report = track, report
+        codec = track.stream.codec_context
+        if codec.codec.canonical_name == "flac":  # whose frames carry a sum that shows damage
+            codec.options = {"err_detect": "crccheck+explode"}
         self._heard_bytes = 0
         self._heard_seconds = 0.0
         self._first: int | None = None  # where the first packet stands in the file
         self._last = b""
+        self._shortest = 1 << 30  # bytes of a packet, but for the last
         self.pending = 0.0  # seconds that could not be decoded since the last good frame
         self.broke_off = False
         self.priming = 0
@@ -252,8 +262,8 @@ class _Decoder:
             self._report.packets += 1
             if self._first is None:
                 self._begin(packet)
-            if self._track.form in _FRAMES_ALONE:
-                self._last = bytes(packet)
+            self._shortest = min(self._shortest, len(self._last) or packet.size)
+            self._last = bytes(packet)
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -281,8 +291,11 @@ class _Decoder:
         return max(0.0, seconds - self._report.lost) if seconds > _JITTER else 0.0
 
     def ends_within(self) -> bool:
-        """Whether an MP3 ends within a frame."""
-        return self._track.form == "mp3" and len(self._last) < mp3_frame(self._last)
+        """Whether the last frame is shorter than its header, or all those before it, say."""
+        steady = self._track.stream.codec_context.codec.canonical_name in _STEADY
+        return len(self._last) < mp3_frame(self._last) or (
+            steady and len(self._last) < self._shortest - 2  # a byte of padding comes and goes
+        )
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
         """The packets; reading goes on behind damage of the container, where FFmpeg can."""
@@ -431,6 +444,11 @@ def _base(track: Track, first: float) -> float:
         and stream.time_base is not None
         and not stream.disposition & stream.disposition.attached_pic
     ]
+    if 0 < first < _FEW_PAGES and track.header.first_page is not None:
+        codec = track.stream.codec_context
+        rate = 48_000 if codec.codec.canonical_name == "opus" else codec.sample_rate
+        if track.header.headless or first >= track.header.first_page / rate - _JITTER:
+            return 0.0  # the first page is missing, or damaged
     return min([first, *starts])
 
 
