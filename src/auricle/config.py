@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from auricle.errors import ConfigError, escaped
 
-LISTED = 12  # how many known names an error lists
+LISTED = 8  # how many known names an error lists
 _WORD = 80  # characters of a wrong name that are compared, for that takes their square
 _PLAIN = {
     bool: "true or false",

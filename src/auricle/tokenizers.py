@@ -18,6 +18,7 @@ from auricle.config import Within, fitted, shown
 from auricle.errors import AuricleError, CheckpointError, ConfigError, first_line
 
 _Size = Annotated[int, Within(0, 2**22)]
+_UNREADABLE = "tokenizer.json cannot be read; take it from the original checkpoint again"
 SPACE = "\u2581"  # how sentencepiece spells the space before a word
 
 
@@ -64,17 +65,13 @@ class SentencePieceTokenizer:
         self._processor: Any = SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
-        except (RuntimeError, ValueError) as error:
+            ids = list(range(self._processor.GetPieceSize()))
+            self.pieces: tuple[str, ...] = tuple(self._processor.IdToPiece(ids))
+        except (RuntimeError, ValueError) as error:  # also a piece that is not UTF-8
             raise CheckpointError(
                 "the sentencepiece model cannot be read; take tokenizer.model from the original "
                 f"checkpoint again ({first_line(error)})"
             ) from None
-
-    @cached_property
-    def pieces(self) -> tuple[str, ...]:
-        """Each id's piece as the vocabulary spells it."""
-        ids = list(range(self._processor.GetPieceSize()))
-        return tuple(self._processor.IdToPiece(ids))
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -221,7 +218,7 @@ class HFTokenizer:
         self._content = content
         self._size = size
         self._blank = size if blank is None else blank
-        with panics_refused("tokenizer.json"):
+        with panics_refused(_UNREADABLE):
             self._tokenizer: Any = tokenizers.Tokenizer.from_str(content.decode())
 
     @cached_property
@@ -241,14 +238,14 @@ class HFTokenizer:
 
     def encode(self, text: str, language: str | None = None) -> list[int]:
         """Ids of `text`; the language has no meaning here."""
-        with panics_refused("tokenizer.json"):
+        with panics_refused(_UNREADABLE):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [i if i < self._blank else i - 1 for i in ids if i != self._blank]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; special tokens are left out."""
         theirs = [self._theirs(i) for i in ids]
-        with panics_refused("tokenizer.json"):
+        with panics_refused(_UNREADABLE):
             return str(self._tokenizer.decode(theirs, skip_special_tokens=True))
 
     def starts_word(self, id: int) -> bool:
@@ -261,7 +258,7 @@ class HFTokenizer:
 
     @cached_property
     def _starts_word(self) -> Callable[[str], bool]:
-        with panics_refused("tokenizer.json"):
+        with panics_refused(_UNREADABLE):
             kind = json.loads(self._content)["model"].get("type")
         if kind == "WordPiece":
             return lambda piece: not piece.startswith("##")
@@ -395,7 +392,7 @@ def panics_refused(what: str) -> Iterator[None]:
     BaseException, so that it would end the program.
 
     Raises:
-        CheckpointError: For either; `what` names the file.
+        CheckpointError: For either; `what` says what is wrong then, and what to do.
     """
     try:
         yield
@@ -405,10 +402,7 @@ def panics_refused(what: str) -> Iterator[None]:
         panic = type(error).__name__ == "PanicException"
         if not panic and not isinstance(error, Exception):
             raise
-        raise CheckpointError(
-            f"{what} cannot be read; take it from the original checkpoint again "
-            f"({first_line(error)})"
-        ) from None
+        raise CheckpointError(f"{what} ({first_line(error)})") from None
 
 
 def _file(files: Mapping[str, bytes], name: str) -> bytes:

@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from auricle.checkpoints.huggingface_keys import (
 )
 from auricle.checkpoints.reading import read_json, read_safetensors
 from auricle.checkpoints.writing import folder_beside, write_json, write_safetensors
+from auricle.config import nearest, shown, shown_name
 from auricle.errors import CheckpointError, ModelNotFound
 from auricle.models.adapted import LoraTensors
 from auricle.models.asr import ModelConfig
@@ -146,13 +146,14 @@ def read_adapter(
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in read_safetensors(folder / WEIGHTS).items():
         if (match := _KEY.fullmatch(key)) is None:
-            raise CheckpointError(f"{folder / WEIGHTS}: {_short(key)} is no part of LoRA or DoRA")
+            raise CheckpointError(f"{folder / WEIGHTS}: {shown(key)} is no part of LoRA or DoRA")
         name = ours(match[1])
         if name not in layers:
-            near = get_close_matches(name, layers, n=3, cutoff=0.0)
+            near = nearest(name, layers, 3)
+            like = f" (near are {', '.join(map(shown_name, near))})" if near else ""
             raise CheckpointError(
-                f"{folder / WEIGHTS}: {_short(match[1])} is no linear layer here (near are "
-                f"{', '.join(near)}); use the model that the adapter was made for"
+                f"{folder / WEIGHTS}: {shown(match[1])} is no linear layer here{like}; use the "
+                "model that the adapter was made for"
             )
         parts.setdefault(name, {})[match[2] or match[3]] = value
     if not parts:
@@ -264,9 +265,9 @@ def _described(folder: Path) -> Adapter:
     values = read_json(path)
     rank, alpha = values.pop("r", None), values.pop("lora_alpha", None)
     if type(rank) is not int or not 1 <= rank <= MAX_RANK:
-        raise CheckpointError(f"{path}: r is {_short(rank)} and no rank; save it again")
+        raise CheckpointError(f"{path}: r is {shown(rank)} and no rank; save it again")
     if type(alpha) not in (int, float) or not abs(alpha) <= MAX_ALPHA:
-        raise CheckpointError(f"{path}: lora_alpha is {_short(alpha)}; save it again")
+        raise CheckpointError(f"{path}: lora_alpha is {shown(alpha)}; save it again")
     dora, base = values.pop("use_dora", False), values.pop("base_model_name_or_path", None)
     if values.pop("use_rslora", False):
         alpha *= math.sqrt(rank)
@@ -281,23 +282,19 @@ def _refuse_more(values: dict[str, Any], path: Path) -> None:
     """Raise for whatever changes the model otherwise than LoRA does."""
     kind = values.pop("peft_type", None)
     if kind != "LORA":
-        raise CheckpointError(f"{path}: peft_type is {_short(kind)}, and only LORA is read")
+        raise CheckpointError(f"{path}: peft_type is {shown(kind)}, and only LORA is read")
     start = values.pop("init_lora_weights", True)
     if start not in _STARTS:
         raise CheckpointError(
-            f"{path}: init_lora_weights {_short(start)} changes the base too; let PEFT save it "
+            f"{path}: init_lora_weights {shown(start)} changes the base too; let PEFT save it "
             "with path_initial_model_for_weight_conversion"
         )
     if values.get("bias") == "none":
         del values["bias"]
     for key in sorted(key for key, value in values.items() if value and key not in _MEANINGLESS):
         raise CheckpointError(
-            f"{path}: {_short(key)} is set, and only LoRA and DoRA are read; merge it with PEFT"
+            f"{path}: {shown(key)} is set, and only LoRA and DoRA are read; merge it with PEFT"
         )
-
-
-def _short(value: object) -> str:
-    return repr(value)[:80]
 
 
 def _checked(parts: Mapping[str, Tensor], size: tuple[int, int], adapter: Adapter) -> LoraTensors:

@@ -57,9 +57,11 @@ def from_huggingface(
     tensors = {}
     for key, value in state.items():
         ours = _ours(key)
-        if ours == "ctc.weight" and value.ndim == 3:  # [V+1, D, 1], a convolution of width one
-            value = value[:, :, 0]  # [V+1, D]
-        if ours in _VOCABULARY and blank != config.vocab_size:
+        if ours == "ctc.weight" and value.ndim == 3 and value.shape[2] == 1:
+            value = value[:, :, 0]  # [V+1, D, 1], a convolution of width one: [V+1, D]
+        # One that has too few rows is refused by its shape.
+        enough = value.ndim > 0 and len(value) > config.vocab_size
+        if ours in _VOCABULARY and blank != config.vocab_size and enough:
             value = value[blank_last(len(value), blank, config.vocab_size)]
         tensors[ours] = value
     if isinstance(config.encoder, ConformerConfig) and config.encoder.use_bias:
@@ -167,6 +169,6 @@ def _absent_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, weight in tensors.items():
         module, _, leaf = key.rpartition(".")
         named = module.rpartition(".")[2] in (*linears, *convolutions)
-        if leaf == "weight" and named and f"{module}.bias" not in tensors:
+        if leaf == "weight" and named and weight.ndim and f"{module}.bias" not in tensors:
             absent[f"{module}.bias"] = weight.new_zeros(len(weight))
     return absent

@@ -97,7 +97,7 @@ def _completed(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Ten
         tensors = {**feature_tensors(config), **tensors}
     predictor = config.transducer and config.transducer.predictor
     if predictor and not predictor.blank_as_pad:
-        for key in [k for k in tensors if k.startswith("predictor.embed")]:
+        for key in [k for k in tensors if k.startswith("predictor.embed") and tensors[k].ndim]:
             row = torch.zeros_like(tensors[key][:1])
             tensors[key] = torch.cat([tensors[key], row])  # the blank's row: NeMo feeds zeros
     return tensors

@@ -39,7 +39,7 @@ def from_nemo(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         if key == _OLD_WINDOW:
             tensors["features.window"] = value
-        elif key == _OLD_FILTERBANK:  # [F, M]
+        elif key == _OLD_FILTERBANK and value.ndim == 2:  # [F, M]
             tensors["features.filterbank"] = value.T.contiguous()  # [M, F]
         else:
             ours = _renamed(key)
@@ -75,9 +75,9 @@ def _renamed(key: str) -> str:
 
 
 def _our_shape(key: str, value: Tensor) -> Tensor:
-    if key == "ctc.weight" and value.ndim == 3:  # [V+1, D, 1], a convolution of width one
-        return value[:, :, 0]  # [V+1, D]
-    if key == "features.filterbank" and value.ndim == 3:  # [1, M, F]
+    if key == "ctc.weight" and value.ndim == 3 and value.shape[2] == 1:
+        return value[:, :, 0]  # [V+1, D, 1], a convolution of width one: [V+1, D]
+    if key == "features.filterbank" and value.ndim == 3 and len(value) == 1:  # [1, M, F]
         return value[0]  # [M, F]
     return value
 

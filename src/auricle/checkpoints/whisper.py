@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from auricle.checkpoints import ctranslate2
 from auricle.checkpoints.reading import read_json
@@ -24,6 +24,7 @@ from auricle.checkpoints.whisper_tensors import (
     EMBEDDINGS,
     PROJECTION,
     WhisperShape,
+    check_variables,
     ctranslate2_variables,
     dtype_name,
     huggingface_tensors,
@@ -42,13 +43,13 @@ from auricle.checkpoints.whisper_tokenizer import (
     vocabulary,
 )
 from auricle.checkpoints.writing import folder_beside, write_json
+from auricle.config import Within, shown_name
 from auricle.errors import CheckpointError, ConfigError
 
 FolderKind = Literal["ctranslate2", "huggingface"]
 
 _SPEC, _REVISION = "WhisperSpec", 3
 _MAX_LENGTH = 448
-_HEADS = tuple[tuple[int, int], ...]
 
 
 def folder_kind(folder: Path) -> FolderKind | None:
@@ -71,20 +72,14 @@ def to_huggingface(src: Path, dst: Path) -> None:
     """
     if folder_kind(src) != "ctranslate2":
         raise CheckpointError(f"{src} is no Whisper folder in CTranslate2 form")
-    binary = ctranslate2.read(src / "model.bin")
-    if (binary.spec, binary.revision) != (_SPEC, _REVISION):
-        raise CheckpointError(
-            f"{src} holds {binary.spec} revision {binary.revision}; only {_SPEC} revision "
-            f"{_REVISION} can be converted"
-        )
-    shape = shape_from_binary(binary, src)
+    binary, shape = _opened(src)
     tokenizer = read_tokenizer(src)
     with folder_beside(dst) as folder:
         tensors = huggingface_tensors(binary, shape, src)
         save_safetensors(tensors, folder / "model.safetensors")
         dtype = dtype_name(tensors[EMBEDDING_TENSOR])
         ids = special_ids(tokenizer)
-        decoding = decoding_settings(src)
+        decoding = _decoding(src, shape)
         tied = PROJECTION not in binary.variables
         config = _huggingface_config(shape, ids, decoding, dtype, tied)
         write_json(folder / "config.json", config)
@@ -133,16 +128,42 @@ def to_ctranslate2(src: Path, dst: Path, *, quantization: str | None = None) -> 
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
 
 
-def decoding_settings(folder: Path) -> dict[str, Any]:
-    """What a CTranslate2 folder's `config.json` says of decoding, each list of the right kind.
+def check_ctranslate2(folder: Path) -> None:
+    """Look at a CTranslate2 folder before that library does, which trusts what it reads.
 
     Raises:
-        CheckpointError: A list is missing, or holds something else.
+        CheckpointError: It is damaged, or no Whisper.
     """
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"{folder} has no tokenizer.json; copy the one of the original Whisper model there"
+        )
+    read_tokenizer(folder)
+    binary, shape = _opened(folder)
+    check_variables(binary, shape, folder)
+    _decoding(folder, shape)
+
+
+def _opened(src: Path) -> tuple[ctranslate2.Binary, WhisperShape]:
+    binary = ctranslate2.read(src / "model.bin")
+    if (binary.spec, binary.revision) != (_SPEC, _REVISION):
+        raise CheckpointError(
+            f"{src} holds {shown_name(binary.spec)} revision {binary.revision}; only {_SPEC} "
+            f"revision {_REVISION} is read"
+        )
+    return binary, shape_from_binary(binary, src)
+
+
+def _decoding(folder: Path, shape: WhisperShape) -> dict[str, list[Any]]:
+    """What a CTranslate2 folder's `config.json` says of decoding, its numbers checked."""
     section = Section(read_json(folder / "config.json"), "", str(folder / "config.json"))
-    ids = tuple[int, ...]
+    ids = tuple[Annotated[int, Within(-1, shape.vocab_size - 1)], ...]
+    layer = Annotated[int, Within(0, shape.decoder_layers - 1)]
+    head = Annotated[int, Within(0, shape.decoder_attention_heads - 1)]
+    section.take("lang_ids", (), ids)
+    heads = section.take("alignment_heads", kind=tuple[tuple[layer, head], ...])
     return {
-        "alignment_heads": [list(pair) for pair in section.take("alignment_heads", kind=_HEADS)],
+        "alignment_heads": [list(pair) for pair in heads],
         "suppress_ids": list(section.take("suppress_ids", kind=ids)),
         "suppress_ids_begin": list(section.take("suppress_ids_begin", kind=ids)),
     }
@@ -230,16 +251,20 @@ def _ctranslate2_config(
     generation: Mapping[str, Any], ids: dict[str, int], shape: WhisperShape
 ) -> dict[str, Any]:
     section = Section(generation, "", "generation_config.json")
-    heads: Any = section.take("alignment_heads", (), _HEADS)
+    layer = Annotated[int, Within(0, shape.decoder_layers - 1)]
+    head = Annotated[int, Within(0, shape.decoder_attention_heads - 1)]
+    heads: Any = section.take("alignment_heads", (), tuple[tuple[layer, head], ...])
     if not heads:  # the last half of the layers, as CTranslate2's converter takes
         layers = range(shape.decoder_layers // 2, shape.decoder_layers)
         heads = [[layer, head] for layer in layers for head in range(shape.decoder_attention_heads)]
-    languages = section.take("lang_to_id", {}, Mapping[str, int]) or language_ids(ids)
+    token = Annotated[int, Within(-1, shape.vocab_size - 1)]
+    tokens = tuple[token, ...]
+    languages = section.take("lang_to_id", {}, Mapping[str, token]) or language_ids(ids)
     return {
         "alignment_heads": heads,
         "lang_ids": sorted(languages.values()),
-        "suppress_ids": list(section.take("suppress_tokens", (), tuple[int, ...])),
-        "suppress_ids_begin": list(section.take("begin_suppress_tokens", (), tuple[int, ...])),
+        "suppress_ids": list(section.take("suppress_tokens", (), tokens)),
+        "suppress_ids_begin": list(section.take("begin_suppress_tokens", (), tokens)),
     }
 
 

@@ -7,7 +7,7 @@ neither's place is an error, so that no weight is lost or made up. bfloat16 goes
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
@@ -88,6 +88,9 @@ class WhisperShape:
 
     def __post_init__(self) -> None:
         settle(self)
+        for heads in (self.encoder_attention_heads, self.decoder_attention_heads):
+            if self.d_model % heads:
+                raise ConfigError(f"d_model {self.d_model} is no multiple of {heads} heads")
 
 
 def shape_from_binary(binary: Binary, src: Path) -> WhisperShape:
@@ -213,7 +216,7 @@ def ctranslate2_variables(
     unknown = sorted(set(tensors) - wanted - {_HEAD_TENSOR})
     missing = sorted(part for part in wanted - set(tensors) if not part.endswith(_ABSENT))
     if unknown or missing:
-        what = f"lacks {missing[0]!r}" if missing else f"holds the unknown {unknown[0]!r}"
+        what = f"lacks {missing[0]!r}" if missing else f"holds the unknown {shown(unknown[0])}"
         raise CheckpointError(f"{src}: the checkpoint {what}: not a plain Whisper")
     constants = {
         **_CONSTANTS,
@@ -226,14 +229,40 @@ def ctranslate2_variables(
         if name in constants:
             yield name, np.asarray(constants[name])
         else:
-            yield name, _stacked([tensors.get(part) for part in table[name]])
+            found = {part: tensors[part]() for part in table[name] if part in tensors}
+            for part, array in found.items():
+                _check(part, array, _size(part, shape), src)
+            like = next(iter(found.values()))  # a part that is not there is zero
+            rows = [found.get(part, np.zeros_like(like)) for part in table[name]]
+            yield name, np.concatenate(rows)
 
 
-def _stacked(parts: Sequence[Callable[[], Array] | None]) -> Array:
-    """Rows of the parts under each other; a part that is not there is zero."""
-    found = [None if part is None else part() for part in parts]
-    like = next(array for array in found if array is not None)
-    return np.concatenate([np.zeros_like(like) if a is None else a for a in found])
+def _size(part: str, shape: WhisperShape) -> tuple[int, ...]:
+    """The shape of a tensor by its Hugging Face name."""
+    side = shape.encoder_ffn_dim if ".encoder." in part else shape.decoder_ffn_dim
+    ends = {
+        "embed_tokens.weight": (shape.vocab_size, shape.d_model),
+        "proj_out.weight": (shape.vocab_size, shape.d_model),
+        "encoder.embed_positions.weight": (shape.max_source_positions, shape.d_model),
+        "decoder.embed_positions.weight": (shape.max_target_positions, shape.d_model),
+        "conv1.weight": (shape.d_model, shape.num_mel_bins, 3),
+        "conv2.weight": (shape.d_model, shape.d_model, 3),
+        "fc1.weight": (side, shape.d_model),
+        "fc1.bias": (side,),
+        "fc2.weight": (shape.d_model, side),
+        "_proj.weight": (shape.d_model, shape.d_model),
+    }
+    return next((size for end, size in ends.items() if part.endswith(end)), (shape.d_model,))
+
+
+def _check(name: str, array: Array, size: tuple[int, ...], src: Path) -> None:
+    if array.shape != size:
+        raise CheckpointError(
+            f"{src}: {name} is {list(array.shape)} and not {list(size)}; copy or convert the model "
+            "anew"
+        )
+    if array.dtype.kind in "fV" and not np.isfinite(ctranslate2.cast(array, "float32")).all():
+        raise CheckpointError(f"{src}: {name} holds NaN or infinite values; use another copy")
 
 
 def _table(shape: WhisperShape) -> dict[str, list[str]]:
@@ -259,19 +288,8 @@ def _table(shape: WhisperShape) -> dict[str, list[str]]:
 def huggingface_tensors(binary: Binary, shape: WhisperShape, src: Path) -> dict[str, Array]:
     """Views of the mapped file where a variable is stored as floating point."""
     variables = binary.variables
+    table = check_variables(binary, shape, src)
     dtype = dtype_name(variables["encoder/layer_norm/gamma"])
-    table = _table(shape)
-    if PROJECTION in variables:
-        table[PROJECTION] = [_HEAD_TENSOR]
-    unknown = [
-        name
-        for name, array in variables.items()
-        if array.ndim and name not in table and name.removesuffix("_scale") not in table
-    ]
-    missing = [name for name in table if name not in variables]
-    if unknown or missing:
-        what = f"lacks {missing[0]!r}" if missing else f"holds the unknown {unknown[0]!r}"
-        raise CheckpointError(f"{src / 'model.bin'} {what}: not a plain Whisper")
     tensors: dict[str, Array] = {}
     for name, parts in table.items():
         whole = variables[name]
@@ -285,6 +303,39 @@ def huggingface_tensors(binary: Binary, shape: WhisperShape, src: Path) -> dict[
             elif np.any(ctranslate2.cast(tensor, "float32")):
                 raise CheckpointError(f"{src / 'model.bin'}: {name!r} has a bias on its keys")
     return tensors
+
+
+def check_variables(binary: Binary, shape: WhisperShape, src: Path) -> dict[str, list[str]]:
+    """Compare a `model.bin` with what a Whisper of this shape has; gives the table that it fits.
+
+    Raises:
+        CheckpointError: A variable is missing, left over, of another shape, or holds NaN.
+    """
+    variables = binary.variables
+    table = _table(shape)
+    if PROJECTION in variables:
+        table[PROJECTION] = [_HEAD_TENSOR]
+    unknown = [
+        name
+        for name, array in variables.items()
+        if array.ndim and name not in table and name.removesuffix("_scale") not in table
+    ]
+    missing = [name for name in table if name not in variables]
+    if unknown or missing:
+        what = f"lacks {missing[0]!r}" if missing else f"holds the unknown {shown(unknown[0])}"
+        raise CheckpointError(f"{src / 'model.bin'} {what}: not a plain Whisper")
+    for name, parts in table.items():
+        sizes = [_size(part, shape) for part in parts]
+        rows = sum(size[0] for size in sizes)
+        _check(name, variables[name], (rows, *sizes[0][1:]), src / "model.bin")
+        scale = variables.get(name + "_scale")
+        whole = variables[name].dtype.kind == "i"
+        if whole != (scale is not None) or (scale is not None and scale.size not in (1, rows)):
+            raise CheckpointError(
+                f"{src / 'model.bin'}: {name} and its scale do not fit; copy or convert the model "
+                "anew"
+            )
+    return table
 
 
 def save_safetensors(tensors: dict[str, Array], path: Path) -> None:

@@ -11,9 +11,9 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+from auricle.config import nearest, shown
 from auricle.curation.items import Item, canonical
 from auricle.errors import ConfigError
 
@@ -119,9 +119,9 @@ def _group(key: str, wanted: Any, where: str) -> Check:
 
 def _compare(key: str, name: Any, wanted: Any, where: str) -> Check:
     if name not in _COMPARISONS:
-        near = get_close_matches(str(name), _COMPARISONS, 1)
+        near = nearest(str(name), _COMPARISONS)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_COMPARISONS)}"
-        raise ConfigError(f"{where}: there is no comparison {name!r}; {hint}")
+        raise ConfigError(f"{where}: there is no comparison {shown(name)}; {hint}")
     if name == "exists":
         return _exists(key, wanted, where)
     if isinstance(wanted, Mapping):

@@ -5,7 +5,6 @@ A file is found by its path, or by its name in `auricle/pipelines`.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 import sys
@@ -16,6 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from auricle.config import nearest
 from auricle.curation.graph import Branches, Node, When
 from auricle.curation.items import digest
 from auricle.curation.step import FunctionStep, Step, WholeStep
@@ -157,7 +157,7 @@ def _find(name: str) -> tuple[Path | Traversable, Path]:
         return path, path.resolve().parent
     if name in pipeline_names():
         return _packaged().joinpath(f"{name}.yaml"), Path.cwd()
-    near = difflib.get_close_matches(name, pipeline_names(), n=3, cutoff=0.4)
+    near = nearest(name, pipeline_names(), 3)
     hint = f"near to it are {', '.join(near)}" if near else "auricle curate --list shows them all"
     raise ConfigError(f"there is no pipeline {name!r}; {hint}")
 

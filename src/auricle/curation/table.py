@@ -8,12 +8,12 @@ A class may name fields that hold paths, which start from the pipeline's folder:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from auricle.config import hint, shown
 from auricle.errors import ConfigError
 
 _STEPS = "auricle.curation.steps."
@@ -93,8 +93,7 @@ def found(name: str, table: Mapping[str, str], *, where: str, what: str = "step"
         ConfigError: It is in none; names the nearest that is.
     """
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=1, cutoff=0.0)
-        raise ConfigError(f"{where}: {name!r} is no {what}; nearest is {near[0]}")
+        raise ConfigError(f"{where}: {shown(name)} is no {what}; {hint(name, table)}")
     module, _, place = table[name].partition(":")
     kind, _, field = place.partition(".")
     return Entry(getattr(import_module(module), kind), field or None)

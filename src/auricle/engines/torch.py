@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -18,6 +17,7 @@ import torch
 
 from auricle.checkpoints import Checkpoint, build
 from auricle.checkpoints.adapters import load_adapter
+from auricle.config import nearest, shown
 from auricle.decoding import Greedy, Hypothesis, ctc, transducer
 from auricle.decoding.times import decode_text, tokens_words_segments
 from auricle.engines import EngineOptions
@@ -185,9 +185,11 @@ class TorchEngine:
         language = language or prompt.default_language
         fits = matching_languages(language, prompt.languages)
         if len(fits) != 1:
-            near = fits or get_close_matches(language, prompt.languages, n=3, cutoff=0.4)
+            near = fits or nearest(language, prompt.languages, 3)
             known = ", ".join(near or list(prompt.languages)[:8])
-            raise ConfigError(f"{self.name} does not know the language {language!r}; try {known}")
+            raise ConfigError(
+                f"{self.name} does not know the language {shown(language)}; try {known}"
+            )
         return prompt.languages[fits[0]]
 
     def takes(self, prompt: int | None) -> bool:

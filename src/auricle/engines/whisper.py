@@ -144,6 +144,8 @@ def _open(folder: Path, name: str, device: str, precision: str) -> _Runner:
     if whisper_ctranslate2.installed():
         if kind == "huggingface":
             folder = checkpoints.cached_ctranslate2(folder)
+        else:
+            checkpoints.check_ctranslate2(folder)
         return whisper_ctranslate2.CTranslate2Whisper(folder, name, device, precision)
     if kind == "huggingface" and whisper_transformers.installed():
         return whisper_transformers.TransformersWhisper(folder, name, device, precision)

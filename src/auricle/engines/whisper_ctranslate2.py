@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from auricle.decoding.confidence import least
 from auricle.engines.whisper_facts import HOP, LANGUAGES, SAMPLE_RATE, WINDOW
-from auricle.errors import CheckpointError, ConfigError
+from auricle.errors import ConfigError
+from auricle.tokenizers import panics_refused
 from auricle.types import Segment, Token, Transcript, Word
 
 _MIN_ALIGNED = 50  # frames below which there is nothing to align in
@@ -66,16 +67,11 @@ class CTranslate2Whisper:
     def __init__(self, folder: Path, name: str, device: str, precision: str) -> None:
         from faster_whisper import WhisperModel
 
-        # Without this file faster-whisper would fetch another tokenizer from the hub.
-        if not (folder / "tokenizer.json").is_file():
-            raise CheckpointError(
-                f"{folder} has no tokenizer.json; copy the one of the original Whisper model there"
-            )
         self.name = name
         kind, index = _device(device)
         compute_type = _compute_type(kind, precision)
         threads, self.workers = _threads() if kind == "cpu" else (0, 1)
-        try:
+        with panics_refused(f"{folder} is not a readable Whisper model; copy or convert it anew"):
             self._model = WhisperModel(
                 str(folder),
                 device=kind,
@@ -85,8 +81,6 @@ class CTranslate2Whisper:
                 num_workers=self.workers,
                 local_files_only=True,
             )
-        except Exception as error:  # the library raises RuntimeError, ValueError and bare Exception
-            raise CheckpointError(f"{folder} is not a readable Whisper model: {error}") from error
         self._tokenizer = self._model.hf_tokenizer
         self.multilingual: bool = self._model.model.is_multilingual
         self.languages: tuple[str, ...] = ("en",)

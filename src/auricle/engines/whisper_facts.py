@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from difflib import get_close_matches
 from itertools import islice
 
 from auricle import text
+from auricle.config import nearest, shown
 from auricle.errors import ConfigError
 
 SAMPLE_RATE = 16000
@@ -33,11 +33,11 @@ def language_code(language: str, known: Collection[str], model: str) -> str:
             "or use a multilingual Whisper"
         )
     names = [spelling for c in known for spelling in (c, LANGUAGES[c].lower())]
-    near = get_close_matches(asked, names, n=5, cutoff=0.5)
+    near = nearest(asked, names, 5)
     if near:
-        nearest = min(near, key=lambda spelling: spelling[0] != asked[0])
-        best = text.language_code(nearest) or nearest
+        likeliest = min(near, key=lambda spelling: spelling[0] != asked[0])
+        best = text.language_code(likeliest) or likeliest
         hint = f"did you mean {best!r} ({LANGUAGES[best]})?"
     else:
         hint = "use one of " + ", ".join(sorted(known))
-    raise ConfigError(f"{model} does not know language {language!r}; {hint}")
+    raise ConfigError(f"{model} does not know language {shown(language)}; {hint}")

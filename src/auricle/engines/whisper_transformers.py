@@ -25,7 +25,7 @@ from auricle.engines.whisper_facts import (
     SPACELESS,
     WINDOW,
 )
-from auricle.errors import CheckpointError, ConfigError
+from auricle.errors import CheckpointError, ConfigError, first_line
 from auricle.text import is_punctuation
 from auricle.types import Segment, Token, Transcript, Word
 
@@ -61,7 +61,9 @@ class TransformersWhisper:
                     attn_implementation="eager",  # word times read the attention
                 )
         except Exception as error:  # whatever a damaged folder makes transformers raise
-            raise CheckpointError(f"{folder} is not a readable Whisper model: {error}") from error
+            raise CheckpointError(
+                f"{folder} is not a readable Whisper model ({first_line(error)}); copy it anew"
+            ) from None
         try:
             self._model = model.to(device).eval()
         except RuntimeError as error:

@@ -5,12 +5,13 @@ Read from `catalogue.yaml` beside this file; knows neither the disk nor the netw
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
+
+from auricle import config
 
 UNKNOWN_LICENCE = "see the model's page"
 
@@ -104,7 +105,7 @@ def nearest(name: str, count: int = 3) -> tuple[str, ...]:
     if real := _document()["invented"].get(_bare(name)):
         return (real,)
     bare = {_bare(key): entry.name for key, entry in _index().items()}
-    close = difflib.get_close_matches(_bare(name), bare, n=4 * count, cutoff=0.6)
+    close = config.nearest(_bare(name), bare, 4 * count)
     return tuple(dict.fromkeys(bare[key] for key in close))[:count]
 
 

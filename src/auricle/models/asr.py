@@ -77,6 +77,28 @@ class ModelConfig:
                 f"default_head {shown(self.default_head)} is not one of the model's heads: "
                 f"{', '.join(self.heads) or 'it has none'}"
             )
+        for name, (found, wanted) in self._sizes().items():
+            if found != wanted:
+                raise ConfigError(f"{name} is {found} and the networks beside it need {wanted}")
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """What has to be equal for one network to take what another gives."""
+        encoder, features = self.encoder, self.features
+        spliced = encoder.frame_splicing if isinstance(encoder, JasperConfig) else 1
+        sizes = {
+            "features.n_mels": (
+                features.n_mels * features.frame_splicing,
+                encoder.feat_in * spliced,
+            )
+        }
+        if self.transducer is not None:
+            predictor, joint = self.transducer.predictor, self.transducer.joint
+            outputs = self.vocab_size + 1 + len(self.transducer.durations)
+            sizes["joint.encoder_dim"] = joint.encoder_dim, encoder.d_out
+            sizes["joint.predictor_dim"] = joint.predictor_dim, predictor.hidden
+            sizes["joint.n_outputs"] = joint.n_outputs, outputs
+            sizes["predictor.vocab_size"] = predictor.vocab_size, self.vocab_size
+        return sizes
 
     @property
     def heads(self) -> tuple[str, ...]:

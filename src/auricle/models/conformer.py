@@ -61,7 +61,7 @@ class ConformerConfig:
     """
 
     feat_in: Size
-    n_layers: Annotated[int, Within(1, 512)]
+    n_layers: Annotated[int, Within(0, 512)]
     d_model: Size
     feat_out: SizeOrNone = -1
     causal_downsampling: bool = False

@@ -5,7 +5,6 @@ Knows names only. What may be done to what they name is for whoever asks.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from auricle.checkpoints.huggingface_keys import module_to_huggingface
 from auricle.checkpoints.nemo_keys import to_nemo
+from auricle.config import nearest
 from auricle.errors import ConfigError
 from auricle.models.asr import ASR
 
@@ -63,13 +63,13 @@ def near(pattern: str, spellings: Mapping[str, Sequence[str]]) -> str:
             parts = starred(name).split(".")
             known |= dict.fromkeys(".".join(parts[: i + 1]) for i in range(len(parts)))
     whole = starred(pattern)
-    like = difflib.get_close_matches(whole, known, n=_NEAR, cutoff=0.6)
+    like = nearest(whole, known, _NEAR)
     if not like:  # by its last part
         leaves: dict[str, str] = {}
         for name in known:
             leaves.setdefault(name.rpartition(".")[2], name)
         leaf = whole.strip("*.").rpartition(".")[2]
-        like = [leaves[n] for n in difflib.get_close_matches(leaf, leaves, n=_NEAR, cutoff=0.5)]
+        like = [leaves[n] for n in nearest(leaf, leaves, _NEAR)]
     if like:
         return f"near are {', '.join(like)}"
     return f"there are {', '.join(sorted({name.partition('.')[0] for name in known}))}"

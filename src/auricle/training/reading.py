@@ -7,7 +7,6 @@ anything else takes the place of what was there. What contradicts itself `consis
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from auricle.config import nearest
 from auricle.errors import ConfigError
 from auricle.training.automodel import changed, is_automodel, translate
 from auricle.training.consistency import check_recipe
@@ -153,7 +153,7 @@ def _find(name: str, folder: Path) -> _Found:
 
 
 def _near_names(name: str) -> str:
-    near = difflib.get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
+    near = nearest(name, recipe_names(), 3)
     return f"near to it are {', '.join(near)}" if near else "auricle train --list shows them all"
 
 

@@ -5,13 +5,13 @@ Knows no recipe: a dataclass is its schema, and pydantic does the checking.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from auricle.config import hint, nearest, shown_name
 from auricle.errors import ConfigError, MissingExtra
 
 T = TypeVar("T")
@@ -101,7 +101,8 @@ def _complaint(
     here = [e for p, e in zip(paths, errors, strict=True) if p == path]
     name = prefix + ".".join(str(key) for key in path)
     if _unknown(here[0]):
-        return f"{name} is no key of {what}; nearest is {prefix}{_nearest(path, schema, terms)}"
+        wrong = shown_name(name)
+        return f"{wrong} is no key of {what}; {_hint(path, schema, prefix, terms)}"
     if here[0]["type"] == "missing":
         return f"{name} is missing"
     if here[0]["type"] == "value_error":  # what the dataclass itself refuses
@@ -136,23 +137,21 @@ def _path(error: Any, values: Mapping[str, Any]) -> Path:
     return (*path, loc[-1]) if error["type"] == "missing" else tuple(path)
 
 
-def _nearest(path: Path, schema: Mapping[str, Any], terms: Mapping[str, str]) -> str:
+def _hint(path: Path, schema: Mapping[str, Any], prefix: str, terms: Mapping[str, str]) -> str:
     """The key that was probably meant: a like one beside it, else a like one anywhere."""
     wrong = str(path[-1])
     before = "".join(f"{key}." for key in path[:-1])
     level: Mapping[str, Any] = schema
     for key in path[:-1]:
         level = level if isinstance(key, int) else level.get(key) or {}
-    beside = difflib.get_close_matches(wrong, level, n=1, cutoff=0.7)
-    if beside:
-        return f"{before}{beside[0]}"
+    if beside := nearest(wrong, level):
+        return f"nearest is {prefix}{before}{beside[0]}"
     if wrong in terms:
-        return terms[wrong]
+        return f"nearest is {prefix}{terms[wrong]}"
     everywhere = {name.rpartition(".")[2]: name for name in _names(schema)}
-    far = difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.85)
-    if far:
-        return everywhere[far[0]]
-    return f"{before}{difflib.get_close_matches(wrong, level, n=1, cutoff=0.0)[0]}"
+    if far := nearest(wrong, everywhere):
+        return f"nearest is {prefix}{everywhere[far[0]]}"
+    return hint(wrong, [f"{prefix}{before}{name}" for name in level])
 
 
 @functools.cache

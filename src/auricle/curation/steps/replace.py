@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+from auricle.config import hint, shown
 from auricle.curation.items import Item
 from auricle.curation.step import Batch, Example, Place, Step, Work
 from auricle.curation.steps.languages import language_of
@@ -103,8 +103,8 @@ class Replace(Step):
         rules: list[Rule] = []
         for name in self.packs:
             if name not in PACKS:
-                near = get_close_matches(str(name), PACKS, 1, cutoff=0.0)[0]
-                raise ConfigError(f"replace: {name!r} is no pack; nearest is {near}")
+                known = hint(str(name), PACKS)
+                raise ConfigError(f"replace: {shown(name)} is no pack; {known}")
             rules += PACKS[name]
         return rules + [_rule(said, f"replace: rules.{i}") for i, said in enumerate(self.rules)]
 

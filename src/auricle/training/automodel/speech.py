@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from auricle.config import hint, shown
 from auricle.errors import ConfigError
 from auricle.training.automodel.model import Model
 from auricle.training.automodel.targets import target_of
-from auricle.training.automodel.values import Section, Values, nearest, needed
+from auricle.training.automodel.values import Section, Values, needed
 
 # AutoModel bounds no clip's length, and a batch must be bounded: in seconds.
 _LONGEST = {"seq2seq": 30.0}
@@ -68,8 +69,8 @@ def _libri_split(said: str, where: str) -> tuple[str, str]:
         right = {"100": "clean", "360": "clean", "500": "other"}.get(hours or "", subset)
         wrong = (stem == "train") != (hours is not None) or (subset or right) != right
         if match is None or wrong:
-            near = nearest(part, _LIBRI_SPLITS)
-            raise ConfigError(f"{where} is {said!r}, no split of LibriSpeech; nearest is {near}")
+            known = hint(part, _LIBRI_SPLITS)
+            raise ConfigError(f"{where} is {shown(said)}, no split of LibriSpeech; {known}")
         subset = right or "clean"  # which is AutoModel's only subset
         subsets.add(subset)
         short.append(".".join(filter(None, (stem, hours))) + (cut or ""))

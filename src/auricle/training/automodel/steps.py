@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from auricle.config import hint, shown
 from auricle.errors import ConfigError
 from auricle.training.automodel.targets import meaning, target_of
-from auricle.training.automodel.values import Section, Values, nearest, needed
+from auricle.training.automodel.values import Section, Values, needed
 
 _WARMUP = 100  # of runs whose length is not known beforehand
 
@@ -171,9 +172,7 @@ def schedule_of(file: Section, optimizer: Values, steps: Steps) -> Values:
         return {"name": "constant", "warmup": 0}
     style = section.text("lr_decay_style") or "cosine"
     if style not in _STYLES:
-        raise ConfigError(
-            f"lr_scheduler.lr_decay_style is {style!r}; nearest is {nearest(style, _STYLES)}"
-        )
+        raise ConfigError(f"lr_scheduler.lr_decay_style is {shown(style)}; {hint(style, _STYLES)}")
     highest = section.number("max_lr", above=0)
     if highest is not None and highest != optimizer["lr"]:
         section.note(f"lr_scheduler.max_lr: is optimizer.lr={highest:g} here")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from auricle.config import hint, shown
 from auricle.errors import ConfigError
-from auricle.training.automodel.values import Section, nearest
+from auricle.training.automodel.values import Section
 
 _NEMO = "nemo_automodel.components"
 _MODEL_HOMES = ("nemo_automodel", "nemo_automodel._transformers")
@@ -137,8 +138,8 @@ def meaning(place: str, target: Any, where: str) -> str:
     if isinstance(target, str) and target in known:
         return known[target]
     raise ConfigError(
-        f"{where} is {target!r}, which is no target that Auricle knows there, and none is ever "
-        f"imported; nearest is {nearest(str(target), known)}"
+        f"{where} is {shown(target)}, which is no target that Auricle knows there, and none is "
+        f"ever imported; {hint(str(target), known)}"
     )
 
 
@@ -163,8 +164,8 @@ def refuse_unknown(data: Any, name: str = "") -> None:
         target = key == "_target_" or (key.endswith("_fn") and isinstance(value, str))
         if target and not (isinstance(value, str) and value in _ALL):
             raise ConfigError(
-                f"{where} is {value!r}, which Auricle does not know, and it imports nothing that a "
-                f"file names; nearest is {nearest(str(value), _ALL)}"
+                f"{where} is {shown(value)}, which Auricle does not know, and it imports nothing "
+                f"that a file names; {hint(str(value), _ALL)}"
             )
         refuse_unknown(value, where)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import copy
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from auricle.config import hint, shown_name
 from auricle.errors import ConfigError
 
 Values = dict[str, Any]
@@ -77,11 +77,6 @@ def refuse_variables(values: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"{name} is {value[:80]!r}; environment variables are not expanded: write the value"
             )
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """The likeliest of `words`; case and underscores aside."""
-    return difflib.get_close_matches(word, list(words), n=1, cutoff=0.0)[0]
 
 
 class Notes:
@@ -207,11 +202,13 @@ class Section:
         """
         for key in self.values:
             if key not in self._known:
-                near = _TERMS.get(key)
-                near = self.key(near if near in self._known else nearest(key, self._known))
-                raise ConfigError(
-                    f"{self.key(key)} is no key of AutoModel's known here; nearest is {near}"
-                )
+                meant = _TERMS.get(key, "")
+                if meant in self._known:
+                    said = f"nearest is {self.key(meant)}"
+                else:
+                    said = hint(self.key(key), [self.key(name) for name in self._known])
+                wrong = shown_name(self.key(key))
+                raise ConfigError(f"{wrong} is no key of AutoModel's known here; {said}")
 
 
 def needed(file: Section, key: str) -> Section:
