@@ -218,8 +218,9 @@ def _check(checkpoint: Checkpoint, model: ASR) -> None:
         problems.append(f"{len(wrong)} of another shape ({_list(shapes)})")
     for key in () if problems else expected:
         dtype = checkpoint.tensors[key].dtype
-        numbers = dtype in _FLOATING if networks[key].is_floating_point() else dtype in _WHOLE
-        if not numbers:
+        # A count may have been turned into a float along with all the rest.
+        counted = not networks[key].is_floating_point() and dtype in _WHOLE
+        if dtype not in _FLOATING and not counted:
             problems.append(f"{shown_name(key)} is of type {str(dtype).removeprefix('torch.')}")
             break
     if problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shutil
@@ -224,6 +223,7 @@ def _code(language: str | None) -> str | None:
     Raises:
         ConfigError: No language that a model here speaks.
     """
+    from auricle.config import nearest
     from auricle.text import LANGUAGES, language_code
 
     if language is None:
@@ -231,7 +231,7 @@ def _code(language: str | None) -> str | None:
     code = language_code(language)
     if code is None:
         names = {name.lower(): name for name in LANGUAGES.values()}
-        near = difflib.get_close_matches(language.lower(), names, n=1, cutoff=0.7)
+        near = nearest(language.lower(), names)
         hint = f"did you mean {names[near[0]]}?" if near else "give a name or an ISO 639 code"
         raise ConfigError(f"no model here speaks {language[:80]!r}; {hint}")
     return code

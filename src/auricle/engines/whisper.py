@@ -148,7 +148,9 @@ def _open(folder: Path, name: str, device: str, precision: str) -> _Runner:
             try:
                 checkpoints.check_ctranslate2(folder)
             except CheckpointError as error:
-                raise CheckpointError(f"{folder} is not a readable Whisper model: {error}") from None
+                raise CheckpointError(
+                    f"{folder} is not a readable Whisper model: {error}"
+                ) from None
         return whisper_ctranslate2.CTranslate2Whisper(folder, name, device, precision)
     if kind == "huggingface" and whisper_transformers.installed():
         return whisper_transformers.TransformersWhisper(folder, name, device, precision)
