@@ -122,6 +122,7 @@ def test_public_names() -> None:
         "Recognizer",
         "Segment",
         "StreamState",
+        "SubtitleOptions",
         "Token",
         "Transcript",
         "Word",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +16,8 @@ import auricle
 from auricle import hub, recognizer
 from auricle.checkpoints import embedded
 
-GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
 SPEECH = Path(__file__).parents[1] / "examples" / "speech" / "shell.flac"
 CLIPS = sorted((GOLDEN / "wav").glob("*.wav"))
 
@@ -151,3 +155,74 @@ def test_an_option_of_no_known_value_is_refused(wrong: dict[str, str]) -> None:
     asr = auricle.load(GOLDEN / "nemo" / "citrinet.nemo")
     with pytest.raises(auricle.ConfigError, match=f"unknown .* '{next(iter(wrong.values()))}'"):
         asr.transcribe(CLIPS[0], **wrong)
+
+
+@pytest.fixture(scope="module")
+def asr() -> auricle.Recognizer:
+    return auricle.load(GOLDEN / "nemo" / "fastconformer_ctc.nemo")
+
+
+def test_a_transcript_shows_itself_in_a_line(asr: auricle.Recognizer) -> None:
+    shown = repr(asr.transcribe(SPEECH))
+    assert len(shown) < 300 and "\n" not in shown
+    assert re.search(r"^Transcript\(.*, 14\.\d\d s, \d+ words, model='.*'\)$", shown)
+    long = auricle.Transcript("word " * 1000, duration=2.0)
+    assert repr(long) == f"Transcript({'word ' * 11 + 'wo...'!r}, 2.00 s, 0 words)"
+    segment = auricle.Segment("a b", 0.0, 1.0, (auricle.Word("a", 0.0, 0.5),) * 50)
+    assert "Word" not in repr(segment) and "'a b'" in repr(segment)
+    assert len(repr(asr)) < 300
+
+
+def test_a_notebook_shows_a_transcript_as_a_table_and_runs_nothing_of_it() -> None:
+    said = "<script>alert(1)</script> & more"
+    segment = auricle.Segment(said, 0.0, 61.5, speaker="<b>")
+    shown = auricle.Transcript(said, (segment,))._repr_html_()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in shown and "&lt;b&gt;: " in shown
+    assert "<script" not in shown and "<b>" not in shown and "00:01:01.500" in shown
+    assert auricle.Transcript("a < b")._repr_html_() == "<p>a &lt; b</p>"
+    many = auricle.Transcript("x", (segment,) * 1000)._repr_html_()
+    assert many.count("<tr>") == 102 and "and 900 more" in many
+
+
+def test_subtitles_take_the_options_of_the_command_line(tmp_path: Path) -> None:
+    words = tuple(auricle.Word(f"word{i}", i * 0.5, i * 0.5 + 0.4) for i in range(12))
+    text = " ".join(word.text for word in words)
+    transcript = auricle.Transcript(text, (auricle.Segment(text, 0.0, 6.0, words),), words)
+    narrow = auricle.SubtitleOptions(max_line_width=12, max_line_count=1)
+    for suffix, render in (("srt", transcript.to_srt), ("vtt", transcript.to_vtt)):
+        path = tmp_path / f"talk.{suffix}"
+        assert transcript.save(path, subtitles=narrow) == path
+        assert path.read_text(encoding="utf-8") == render(narrow) != render()
+        assert max(map(len, render(narrow).splitlines())) <= len("00:00:00,000 --> 00:00:00,000")
+        assert "word0 word1 word2 word3" in render().replace("\n", " ")
+    assert transcript.save(tmp_path / "a.ctm", name="one").read_text().startswith("one 1 0.000 ")
+    assert "<u>word3</u>" in transcript.to_vtt(auricle.SubtitleOptions(highlight_words=True))
+
+
+def test_progress_counts_recordings_and_changes_nothing(
+    asr: auricle.Recognizer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    quiet = asr.transcribe(CLIPS[:3])
+    assert capfd.readouterr().err == ""
+    assert asr.transcribe(CLIPS[:3], progress=True) == quiet
+    shown = capfd.readouterr()
+    assert "3/3" in shown.err and "s of audio, RTFx" in shown.err and shown.out == ""
+    assert list(asr.transcribe_iter(iter(CLIPS[:3]), progress=True)) == quiet
+    assert "3 recordings" in capfd.readouterr().err
+    assert asr.transcribe(CLIPS[0], progress=True) == asr.transcribe(CLIPS[0])
+    assert "1/1" in capfd.readouterr().err
+
+
+def test_a_failure_is_plain_values_too(asr: auricle.Recognizer, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    (failure,) = asr.transcribe([broken], on_error="return")
+    assert isinstance(failure, auricle.Failure)
+    plain = json.loads(json.dumps(failure.to_dict()))
+    assert (plain["source"], plain["error"]) == ("broken.wav", "AudioError")
+    assert plain["message"] == str(failure.error)
+
+
+def test_the_types_of_the_public_calls_are_checked_with_the_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "tests/public_types.py" in settings["tool"]["mypy"]["files"]

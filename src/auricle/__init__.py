@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ModelNotFound,
         Overloaded,
     )
+    from auricle.formats import SubtitleOptions
     from auricle.recognizer import Recognizer, load
     from auricle.streaming.events import Final, Partial
     from auricle.streaming.stream import StreamState
@@ -47,6 +48,7 @@ _HOMES = {
         "ModelNotFound",
         "Overloaded",
     ),
+    "auricle.formats": ("SubtitleOptions",),
     "auricle.recognizer": ("Recognizer", "load"),
     "auricle.streaming.events": ("Final", "Partial"),
     "auricle.streaming.stream": ("StreamState",),
@@ -83,6 +85,7 @@ __all__ = [
     "Recognizer",
     "Segment",
     "StreamState",
+    "SubtitleOptions",
     "Token",
     "Transcript",
     "Word",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
 
 from auricle import checkpoints, hub, transcribe
 from auricle.checkpoints import embedded, whisper
@@ -35,7 +36,34 @@ EMBEDDED = "embedded"
 EngineName = Literal["auto", "torch", "whisper"]
 AdapterChoice = str | Path | None
 
+
+class _Tensor(Protocol):
+    """An array of any library, as `numpy.asarray` takes it."""
+
+    def __array__(self) -> Any: ...
+
+
+One = AudioInput | _Tensor
+# Arrays are iterables too, so that `Iterable` would leave a type checker in doubt about them.
+Many = Sequence[One] | Iterator[One] | Set[One]
+
+
 log = logging.getLogger("auricle")
+
+
+class TranscribeOptions(TypedDict, total=False):
+    """What `Recognizer.transcribe` takes by name, for type checkers."""
+
+    sample_rate: int | None
+    decode: Greedy
+    timestamps: bool | Literal["nemo"]
+    batch_seconds: float | None
+    language: str | None
+    task: Literal["transcribe", "translate"]
+    channel: Channel
+    track: int | None
+    adapter: AdapterChoice | Sequence[AdapterChoice]
+    progress: bool
 
 
 class Recognizer:
@@ -91,9 +119,46 @@ class Recognizer:
         view._base, view._adapted = self._base, {**self._adapted, name: engine}
         return view
 
+    # A text is also an iterable of texts, hence the first two complaints.
+    @overload
+    def transcribe(  # type: ignore[overload-overlap]
+        self,
+        x: One,
+        *,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[TranscribeOptions],
+    ) -> Transcript: ...
+
+    @overload
+    def transcribe(  # type: ignore[overload-overlap]
+        self,
+        x: One,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[TranscribeOptions],
+    ) -> Transcript | Failure: ...
+
+    @overload
     def transcribe(
         self,
-        x: AudioInput | Iterable[AudioInput],
+        x: Many,
+        *,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[TranscribeOptions],
+    ) -> list[Transcript]: ...
+
+    @overload
+    def transcribe(
+        self,
+        x: Many,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[TranscribeOptions],
+    ) -> list[Transcript | Failure]: ...
+
+    def transcribe(
+        self,
+        x: One | Many,
         *,
         sample_rate: int | None = None,
         decode: Greedy = Greedy(),
@@ -105,6 +170,7 @@ class Recognizer:
         track: int | None = None,
         adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         on_error: OnError = "raise",
+        progress: bool = False,
     ) -> Any:
         """Transcribe one recording, or many.
 
@@ -126,16 +192,19 @@ class Recognizer:
             adapter: The name of one that this view knows, or a folder, which is read anew by each
                 call; a list has one for each of the inputs. None is as this view has it.
             on_error: "return" puts a `Failure` where a recording's transcript would be.
+            progress: Show a bar with recordings, audio and speed: on stderr, or in a notebook.
 
         Returns:
-            A `Transcript`; for many recordings a list of them, in the order given.
+            A `Transcript`; for many recordings a list of them, in the order given. A folder, glob
+            or manifest is many too, which its type cannot tell: write `[path]` for a checker.
 
         Raises:
             AudioError: A recording that cannot be read.
             ManifestError: A manifest row that cannot be read.
             ConfigError: An option that this model cannot honour.
         """
-        results = self.transcribe_iter(
+        either: Any = self.transcribe_iter  # both of its forms at once
+        results: Iterator[Transcript | Failure] = either(
             x,
             sample_rate=sample_rate,
             decode=decode,
@@ -147,13 +216,32 @@ class Recognizer:
             track=track,
             adapter=adapter,
             on_error=on_error,
+            progress=progress,
         )
         many = transcribe.is_many(x) or transcribe.is_listing(x)
         return list(results) if many else next(iter(results))
 
+    @overload
     def transcribe_iter(
         self,
-        x: AudioInput | Iterable[AudioInput] | Iterable[Source],
+        x: One | Iterable[One] | Iterable[Source],
+        *,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[TranscribeOptions],
+    ) -> Iterator[Transcript]: ...
+
+    @overload
+    def transcribe_iter(
+        self,
+        x: One | Iterable[One] | Iterable[Source],
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[TranscribeOptions],
+    ) -> Iterator[Transcript | Failure]: ...
+
+    def transcribe_iter(
+        self,
+        x: One | Iterable[One] | Iterable[Source],
         *,
         sample_rate: int | None = None,
         decode: Greedy = Greedy(),
@@ -165,7 +253,8 @@ class Recognizer:
         track: int | None = None,
         adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         on_error: OnError = "raise",
-    ) -> Iterator[Transcript | Failure]:
+        progress: bool = False,
+    ) -> Iterator[Any]:
         """Transcribe lazily, for a hundred thousand files; arguments as in `transcribe`.
 
         Results come in the order of the inputs; audio is read ahead on a thread, and no more
@@ -181,20 +270,27 @@ class Recognizer:
             batch_seconds=batch_seconds,
             on_error=on_error,
         )
-        if adapter is None:
-            return transcribe.run(self._engine, transcribe.sources(x), job)
+        engine, recordings = self._engine, transcribe.sources(x)
         if isinstance(adapter, str | Path):
-            return transcribe.run(self._chosen(adapter), transcribe.sources(x), job)
-        inputs: list[Any] = list(x) if transcribe.is_many(x) else [x]  # type: ignore[arg-type]
-        if len(adapter) != len(inputs):
-            raise ConfigError(f"{len(adapter)} adapters for {len(inputs)} inputs: give one of each")
-        engines = {one: self._chosen(one) for one in set(adapter)}
-        recordings = (
-            replace(source, engine=engines[one])
-            for item, one in zip(inputs, adapter, strict=True)
-            for source in transcribe.sources(item)
-        )
-        return transcribe.run(self._engine, recordings, job)
+            engine = self._chosen(adapter)
+        elif adapter is not None:
+            inputs: list[Any] = list(x) if transcribe.is_many(x) else [x]  # type: ignore[arg-type]
+            if len(adapter) != len(inputs):
+                raise ConfigError(
+                    f"{len(adapter)} adapters for {len(inputs)} inputs: give one of each"
+                )
+            engines = {one: self._chosen(one) for one in set(adapter)}
+            recordings = (
+                replace(source, engine=engines[one])
+                for item, one in zip(inputs, adapter, strict=True)
+                for source in transcribe.sources(item)
+            )
+        if not progress:
+            return transcribe.run(engine, recordings, job)
+        if isinstance(x, Iterator):  # read as it comes, so nobody knows how many
+            return _with_bar(transcribe.run(engine, recordings, job), None)
+        listed = list(recordings)
+        return _with_bar(transcribe.run(engine, listed, job), len(listed))
 
     def _chosen(self, adapter: AdapterChoice) -> Engine:
         if adapter is None:
@@ -291,6 +387,23 @@ class Recognizer:
         if not isinstance(self._engine, TorchEngine):
             raise ConfigError(f"{self.model} does not stream: choose one of NVIDIA's models")
         return StreamingModel(self._engine)
+
+
+def _with_bar(
+    results: Iterator[Transcript | Failure], total: int | None
+) -> Iterator[Transcript | Failure]:
+    """Pass `results` on, and show on stderr, or in a notebook, how far they are."""
+    from tqdm.auto import tqdm
+
+    heard, began = 0.0, time.perf_counter()
+    with tqdm(total=total, unit=" recordings") as bar:
+        for result in results:
+            if isinstance(result, Transcript):
+                heard += result.duration
+            speed = heard / max(time.perf_counter() - began, 1e-9)
+            bar.set_postfix_str(f"{heard:.0f} s of audio, RTFx {speed:.1f}", refresh=False)
+            bar.update()
+            yield result
 
 
 def load(

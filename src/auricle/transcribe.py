@@ -63,6 +63,14 @@ class Failure:
     source: str
     error: AuricleError
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "source": self.source,
+            "error": type(self.error).__name__,
+            "message": str(self.error),
+        }
+
 
 @dataclass(frozen=True)
 class Job:

@@ -6,11 +6,14 @@ Knows nothing of models or audio. Saving to a file is `formats`' work.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from auricle import formats
+from auricle.formats import SubtitleOptions
+
+_SHOWN = 60  # characters of a text in a repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Segment:
     text: str
     start: float
     end: float
-    words: tuple[Word, ...] = ()
+    words: tuple[Word, ...] = field(default=(), repr=False)
     confidence: float | None = None
     speaker: str | None = None
 
@@ -74,7 +77,7 @@ class Segment:
         return cls(**{**data, "words": tuple(Word.from_dict(w) for w in data.get("words", ()))})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Transcript:
     """What was said in one recording, streamed or not.
 
@@ -91,12 +94,44 @@ class Transcript:
     model: str | None = None
     warnings: tuple[str, ...] = ()
 
-    def save(self, path: str | Path, **options: Any) -> Path:
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= _SHOWN else f"{self.text[: _SHOWN - 3]}..."
+        model = f", model={self.model!r}" if self.model else ""
+        return f"Transcript({text!r}, {self.duration:.2f} s, {len(self.words)} words{model})"
+
+    def _repr_html_(self) -> str:
+        """The segments as a table, for notebooks."""
+        return formats.html(self)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        subtitles: SubtitleOptions = SubtitleOptions(),
+        name: str | None = None,
+    ) -> Path:
         """Write to `path`; the suffix chooses txt, json, srt, vtt, ctm or tsv.
 
-        The file appears whole or not at all. Options are those of `formats.render`.
+        The file appears whole or not at all.
+
+        Args:
+            path: Where to.
+            subtitles: Lines and lengths of srt and vtt.
+            name: The recording's id in the first column of ctm; None is the file's own name.
+
+        Raises:
+            ConfigError: An unknown suffix, or a format that needs times that are not there.
+            OSError: The disk is full, or the folder is missing or read-only.
         """
-        return formats.save(self, path, **options)
+        return formats.save(self, path, subtitles=subtitles, name=name)
+
+    def to_srt(self, subtitles: SubtitleOptions = SubtitleOptions()) -> str:
+        """SubRip subtitles, as `save` writes them."""
+        return formats.render(self, "srt", subtitles=subtitles)
+
+    def to_vtt(self, subtitles: SubtitleOptions = SubtitleOptions()) -> str:
+        """WebVTT subtitles, as `save` writes them."""
+        return formats.render(self, "vtt", subtitles=subtitles)
 
     def shifted(self, seconds: float) -> Self:
         """The same transcript with every time moved by `seconds`."""
@@ -136,12 +171,12 @@ class Transcript:
 
 def _plain(value: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for field in fields(value):
-        if field.name == "warnings":
+    for each in fields(value):
+        if each.name == "warnings":
             continue
-        item = getattr(value, field.name)
+        item = getattr(value, each.name)
         if isinstance(item, tuple):
-            out[field.name] = [_plain(x) for x in item]
+            out[each.name] = [_plain(x) for x in item]
         elif item is not None:
-            out[field.name] = item
+            out[each.name] = item
     return out

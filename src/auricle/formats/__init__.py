@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +17,13 @@ from auricle.errors import ConfigError
 from auricle.files import write_atomic
 from auricle.formats.subtitles import Cue, Passage, Piece, SubtitleOptions, cues, join
 
-__all__ = ["FORMATS", "SubtitleOptions", "Transcription", "render", "save"]
+__all__ = ["FORMATS", "SubtitleOptions", "Transcription", "html", "render", "save"]
 
 FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv")
 
 _SUBTITLES = SubtitleOptions()
 _TIMES = {"start", "end", "duration"}
+_HTML_ROWS = 100
 
 
 class Transcription(Protocol):
@@ -92,6 +94,22 @@ def save(
     return write_atomic(
         path, render(transcript, suffix, subtitles=subtitles, name=name or path.stem)
     )
+
+
+def html(transcript: Transcription) -> str:
+    """The segments as a table of at most 100 rows, or the text where nothing is timed."""
+    shown = transcript.segments[:_HTML_ROWS]
+    if not shown:
+        return f"<p>{escape(transcript.text)}</p>"
+    rows = [
+        f"<tr><td>{_clock(s.start, '.')}</td><td>{_clock(s.end, '.')}</td>"
+        f'<td style="text-align: left">{escape(_named(s.speaker) + s.text.strip())}</td></tr>'
+        for s in shown
+    ]
+    if more := len(transcript.segments) - len(shown):
+        rows.append(f"<tr><td></td><td></td><td>and {more} more</td></tr>")
+    head = "<tr><th>start</th><th>end</th><th>text</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
 
 
 def _txt(transcript: Transcription) -> str:
