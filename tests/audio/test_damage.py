@@ -206,3 +206,20 @@ for at in range(0, len(content), max(1, len(content) // 40)):
             [sys.executable, "-c", program, path], capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_whoever_pairs_sound_with_a_text_can_refuse_what_is_not_whole(tmp_path) -> None:
+    from auricle.training.sounds import BytesSound, FileSound
+
+    content = sound(0)
+    cut = content[: len(content) // 2]
+    (tmp_path / "cut.wav").write_bytes(cut)
+    for read in (
+        lambda: audio.read(cut, strict=True),
+        lambda: FileSound(str(tmp_path / "cut.wav")).read(16_000),
+        lambda: BytesSound(cut, "cut").read(16_000),
+    ):
+        with pytest.raises(AudioError, match=r"cut short: 2\.0 of 4\.0 seconds") as caught:
+            read()
+        assert caught.value.reason == "truncated"
+    assert len(audio.read(content, strict=True)) == 4 * 16_000

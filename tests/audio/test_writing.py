@@ -87,3 +87,24 @@ def test_a_full_disk_is_called_that(audio_format: AudioFormat) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         audio.write(FullDisk(), [chirp(9.0, 16_000)], 16_000, audio_format)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_disk_that_is_full_from_some_byte_on_prints_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """PyAV prints tracebacks of callbacks that raise twice."""
+
+    class Filling(io.BytesIO):
+        def __init__(self, room: int) -> None:
+            super().__init__()
+            self.room = room
+
+        def write(self, content: bytes) -> int:  # type: ignore[override]
+            if self.tell() + len(content) > self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    for room in (0, 10, 5_000, 80_000):
+        with pytest.raises(OSError, match="No space left"):
+            audio.write(Filling(room), [chirp(9.0, 16_000)], 16_000, "flac")
+    assert capfd.readouterr().err == ""

@@ -169,6 +169,7 @@ def read(
     track: int | None = None,
     start: float = 0.0,
     seconds: float | None = None,
+    strict: bool = False,
 ) -> Samples:
     """Read a file, bytes, a binary file object or an array as mono float32 [S].
 
@@ -176,7 +177,9 @@ def read(
     become silence. The channels are averaged, or `channel` is taken (from 0); of channels that
     would cancel each other, one is taken. `track` is the number of the audio track (from 0), None
     the container's best. `start` and `seconds` choose a stretch; it ends early where the sound
-    does. What is missing from a damaged file is logged; `record` returns it too.
+    does. What is missing from a damaged file is logged, and `record` returns it; with `strict`, a
+    file that lacks well more than muxers get wrong is refused: as a pair with a text it would be
+    wrong.
 
     An array needs its `source_rate`; it is int16, int32 or a float in [-1, 1], [S], [S, C] or
     [C, S] (the smaller axis is the channels; on a tie the second), and is returned as it is where
@@ -195,6 +198,7 @@ def read(
         track=track,
         start=start,
         seconds=seconds,
+        strict=strict,
     ).channels[0]
 
 
@@ -207,6 +211,7 @@ def record(
     track: int | None = None,
     start: float = 0.0,
     seconds: float | None = None,
+    strict: bool = False,
 ) -> Recording:
     """`read`, with what there is to say of the sound; `channel` "all" gives each on its own.
 
@@ -234,6 +239,8 @@ def record(
             filled = end
         for buffer in buffers:
             buffer.resize(filled, refcheck=False)
+        if strict:
+            report.refuse(file.name)
         said = (*_of_tracks(one, track), *report.warnings)
     _log(file.name, said)
     return Recording(tuple(buffers), said, report.missing)

@@ -6,9 +6,9 @@ The bytes of FLAC are those of one version of FFmpeg's encoder; nothing else has
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from typing import BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -77,9 +77,12 @@ def _write_flac(file: BinaryIO, pieces: Iterator[npt.NDArray[np.int16]], rate: i
         raise ConfigError(f"FLAC has at most {_HIGHEST_FLAC} samples per second, not {rate}")
     disk = _Disk(file)
     try:
-        return _encode_flac(disk, pieces, rate)
+        count = _encode_flac(disk, pieces, rate)
     except av.error.FFmpegError as error:
         raise disk.error or error from None
+    if disk.error is not None:
+        raise disk.error
+    return count
 
 
 def _encode_flac(disk: _Disk, pieces: Iterator[npt.NDArray[np.int16]], rate: int) -> int:
@@ -91,6 +94,8 @@ def _encode_flac(disk: _Disk, pieces: Iterator[npt.NDArray[np.int16]], rate: int
         stream = out.add_stream("flac", rate=rate, layout="mono", options={"flags": "+bitexact"})
         stream.codec_context.thread_count = 1
         for piece in pieces:
+            if disk.error is not None:
+                break
             if not len(piece):
                 continue
             frame = av.AudioFrame.from_ndarray(piece[None], format="s16", layout="mono")
@@ -103,16 +108,28 @@ def _encode_flac(disk: _Disk, pieces: Iterator[npt.NDArray[np.int16]], rate: int
 
 
 class _Disk:
-    """A file that FFmpeg writes to; it keeps the error that FFmpeg would forget."""
+    """A file that FFmpeg writes to; it keeps errors, which PyAV would print or forget."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.error: OSError | None = None
-        self.seek, self.tell = file.seek, file.tell
+        self.error: BaseException | None = None
         self._file = file
 
     def write(self, content: bytes) -> int:
+        self._attempt(self._file.write, content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._attempt(self._file.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._attempt(self._file.tell)
+
+    def _attempt(self, call: Callable[..., int], *given: Any) -> int:
+        """What a call gives; -1 where it raises, and after it has."""
+        if self.error is not None:
+            return -1
         try:
-            return self._file.write(content)
-        except OSError as error:
+            return call(*given)
+        except BaseException as error:
             self.error = error
-            raise
+            return -1

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from auricle import audio
-from auricle.audio import AudioFormat, AudioInfo, FilePart, Samples
+from auricle.audio import AudioFormat, AudioInfo, FilePart, ReadReport, Samples
 from auricle.curation.items import Item, Outcome, Quarantined
 from auricle.curation.step import Place, Work
 from auricle.errors import AudioError
@@ -56,10 +56,13 @@ def heard(
     *,
     sample_rate: int | None = None,
     channel: int | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[Heard]:
     """An item's sound in blocks of 30 s, so that its length does not matter.
 
-    Without a `sample_rate`, it comes at the file's own; a `channel` goes before the row's.
+    Without a `sample_rate`, it comes at the file's own; a `channel` goes before the row's. With a
+    `report`, what is missing is written there and not refused; nor is it of an item whose
+    `missing_seconds` say that it was let through.
 
     Raises:
         AudioError: As `read_sound` does; what is wrong behind the header comes with the blocks.
@@ -67,14 +70,22 @@ def heard(
     start, seconds = stretch(item)
     if channel is None and isinstance(item.get("channel"), int):
         channel = item["channel"]
+    if report is None and item.get("missing_seconds", 0) != 0:
+        report = ReadReport()
     with (
         sound_file(item, place) as source,
         audio.opened_blocks(
-            source, sample_rate=sample_rate, channel=channel, start=start, seconds=seconds
+            source,
+            sample_rate=sample_rate,
+            channel=channel,
+            start=start,
+            seconds=seconds,
+            report=report,
         ) as (info, blocks),
     ):
         rate = sample_rate or info.sample_rate
-        yield Heard(info, rate, _complete(blocks, rate, seconds, str(item["audio_filepath"])))
+        name = str(item["audio_filepath"])
+        yield Heard(info, rate, _complete(blocks, rate, seconds, name, report))
 
 
 def stretch(item: Mapping[str, Any]) -> tuple[float, float | None]:
@@ -204,15 +215,23 @@ def sound_file(item: Mapping[str, Any], place: Place) -> Iterator[Path | BinaryI
 
 
 def _complete(
-    blocks: Iterator[Samples], rate: int, stated: float | None, name: str
+    blocks: Iterator[Samples],
+    rate: int,
+    stated: float | None,
+    name: str,
+    report: ReadReport | None,
 ) -> Iterator[Samples]:
-    """The blocks, and at their end an error if the row promised well more."""
+    """The blocks, and at their end an error, or an entry, if the row promised well more."""
     count = 0
     for block in blocks:
         count += len(block)
         yield block
     seconds = count / rate
-    if stated is not None and stated - seconds > 0.5 + 0.01 * stated:
+    if stated is None or stated - seconds <= 0.5 + 0.01 * stated:
+        return
+    if report is not None:
+        report.cut = max(report.cut or 0.0, stated - seconds)
+    else:
         raise AudioError(
             f"{name}: cut short: {seconds:.1f} of the {stated:.1f} seconds that its row says "
             "are there",

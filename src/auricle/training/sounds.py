@@ -47,6 +47,7 @@ class FileSound:
             channel=self.channel,
             start=self.offset,
             seconds=self.duration,
+            strict=True,
         )
 
     def seconds(self) -> float:
@@ -148,7 +149,9 @@ def _read_bytes(
 ) -> Samples:
     """The samples [S] of a file's content; errors call it by its name."""
     try:
-        return audio.read(content, sample_rate=sample_rate, start=offset, seconds=duration)
+        return audio.read(
+            content, sample_rate=sample_rate, start=offset, seconds=duration, strict=True
+        )
     except AudioError as error:
         raise AudioError(_renamed(error, name), error.reason) from None
 

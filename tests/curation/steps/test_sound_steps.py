@@ -78,6 +78,25 @@ def test_probe_measures_the_stretch(tmp_path: Path) -> None:
     assert second["silence_ratio"] < 0.2
 
 
+def test_probe_lets_damaged_sound_through_where_it_is_wanted(tmp_path: Path) -> None:
+    wav, opus = encode(chirp(6.0)), encode(chirp(6.0, 48_000), "ogg", "libopus", 48_000)
+    (tmp_path / "whole.wav").write_bytes(wav)
+    (tmp_path / "cut.wav").write_bytes(wav[: len(wav) // 3])
+    (tmp_path / "cut.opus").write_bytes(opus[: len(opus) // 2])
+    probe = Probe(keep_damaged=True)
+    missing = {}
+    for name in ("whole.wav", "cut.wav", "cut.opus"):
+        probed = kept(probe, tmp_path, {"audio_filepath": str(tmp_path / name)})
+        missing[name] = (probed["duration"], probed["missing_seconds"])
+        written = kept(Convert(), tmp_path, probed)  # later steps read what is there
+        assert written["duration"] == pytest.approx(probed["duration"], abs=0.01)
+    assert missing["whole.wav"] == (6.0, 0.0)
+    assert missing["cut.wav"] == (pytest.approx(2.0, abs=0.01), pytest.approx(4.0, abs=0.01))
+    assert missing["cut.opus"] == (pytest.approx(3.0, abs=1.1), None)
+    stated = {"audio_filepath": str(tmp_path / "whole.wav"), "duration": 9.0}
+    assert kept(probe, tmp_path, stated)["missing_seconds"] == 3.0
+
+
 def damaged_files(folder: Path) -> dict[str, str]:
     """Files that cannot be worked on, and the reason that each must get."""
     flac = encode(chirp(6.0), "flac", "flac")

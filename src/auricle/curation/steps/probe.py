@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from auricle.audio import Samples
+from auricle.audio import ReadReport, Samples
 from auricle.curation.items import Item
 from auricle.curation.sound import heard, on_sound
 from auricle.curation.step import Example, Place, Step, Work
@@ -25,9 +25,14 @@ class Probe(Step):
     `bandwidth_hz` (the highest frequency within 60 dB of the strongest: 8 kHz speech in a 16 kHz
     file has 4000). What cannot be told of so short or so silent a sound is null.
 
-    Sound that is damaged, empty, cut short of what its header or row says, or no sound at all is
-    quarantined.
+    `missing_seconds` of sound are known to be lost, because the file is damaged or cut short of
+    what its header or row says; null where something is, and nothing tells how much. An item with
+    well more than muxers get wrong (half a second and a hundredth) is quarantined, unless
+    `keep_damaged`: then what is there is measured, and later steps read that too. Sound that is
+    empty, or no sound at all, is quarantined always.
     """
+
+    keep_damaged: bool = False
 
     costly: ClassVar[bool] = True
 
@@ -41,7 +46,7 @@ class Probe(Step):
         """What is measured."""
         return (
             *("duration", "sample_rate", "channels", "codec"),
-            *("silence_ratio", "clipping_ratio", "snr_db", "bandwidth_hz"),
+            *("missing_seconds", "silence_ratio", "clipping_ratio", "snr_db", "bandwidth_hz"),
         )
 
     @property
@@ -51,6 +56,7 @@ class Probe(Step):
             "duration": 2.0,
             "sample_rate": 16000,
             "channels": 1,
+            "missing_seconds": 0.0,
             "silence_ratio": 0.5,
             "clipping_ratio": 0.25,
             "snr_db": ...,
@@ -63,20 +69,24 @@ class Probe(Step):
 
     def open(self, place: Place) -> Work:
         """Nothing to load."""
-        return on_sound(place, lambda item: _probed(item, place))
+        return on_sound(place, lambda item: _probed(item, place, self.keep_damaged))
 
 
-def _probed(item: Item, place: Place) -> Item:
-    with heard(item, place) as sound:
+def _probed(item: Item, place: Place, keep_damaged: bool) -> Item:
+    report = ReadReport()
+    with heard(item, place, report=report) as sound:
         measures = Measures(sound.sample_rate)
         for block in sound.blocks:
             measures.push(block)
+    if not keep_damaged:
+        report.refuse(str(item["audio_filepath"]))
     return {
         **item,
         "duration": round(measures.seconds, 3),
         "sample_rate": sound.info.sample_rate,
         "channels": sound.info.channels,
         "codec": sound.info.codec,
+        "missing_seconds": None if report.cut is None else round(report.missing, 2),
         **measures.values(),
     }
 
