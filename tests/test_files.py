@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from auricle.files import file_beside, write_atomic
+from auricle.errors import ConfigError
+from auricle.files import file_beside, refuse_overwriting, write_atomic
 
 
 def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
@@ -66,3 +67,49 @@ def test_links_and_devices_are_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "real.txt").read_text() == "new"
     write_atomic("/dev/null", "gone")
     assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+@pytest.mark.parametrize(
+    ("output", "read"),
+    [
+        ("rows.jsonl", "rows.jsonl"),
+        ("data/../rows.jsonl", "rows.jsonl"),
+        ("link.jsonl", "rows.jsonl"),
+        ("rows.jsonl", "link.jsonl"),
+        ("hard.jsonl", "rows.jsonl"),
+        ("linked/a.wav", "data/a.wav"),
+        ("data", "data/a.wav"),  # the folder is replaced
+        ("data", "linked/deep/b.wav"),
+        ("linked", "data/deep"),
+        ("data/deep/b.wav", "data"),  # a model's folder, say
+        ("data", "within.wav"),
+    ],
+)
+def test_what_is_read_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, read: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/deep").mkdir(parents=True)
+    for name in ("rows.jsonl", "data/a.wav", "data/deep/b.wav", "other.wav"):
+        Path(name).write_text(name)
+    Path("link.jsonl").symlink_to("rows.jsonl")
+    Path("within.wav").symlink_to("data/a.wav")
+    Path("linked").symlink_to("data")
+    Path("hard.jsonl").hardlink_to("rows.jsonl")
+    with pytest.raises(ConfigError, match="would overwrite") as caught:
+        refuse_overwriting(["new.jsonl", output], ["other.wav", read], cure="use --output")
+    assert str(caught.value) == (
+        f"writing {output} would overwrite {read}, which is read: use --output"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs devices")
+def test_what_is_new_elsewhere_or_no_file_may_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.wav").touch()
+    refuse_overwriting([tmp_path / "a" / "a.txt"], [tmp_path / "a"])  # another file beside it
+    refuse_overwriting([tmp_path / "b"], [tmp_path / "b"])  # neither is there
+    (tmp_path / "b").mkdir()
+    refuse_overwriting([tmp_path / "b"], [tmp_path / "a" / "a.wav", tmp_path / ("n" * 300)])
+    refuse_overwriting(["/dev/null"], ["/dev/null"])

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from auricle.errors import ConfigError
 
 UNFINISHED = ".auricle-*.tmp"  # what a kill leaves of a file that was being written
 
@@ -58,3 +61,60 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     with file_beside(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
     return Path(path)
+
+
+def refuse_overwriting(
+    outputs: Iterable[str | Path], inputs: Iterable[str | Path], *, cure: str = "write elsewhere"
+) -> None:
+    """Raise if writing would destroy what is read: to be called before the first item.
+
+    An output may not be an input, nor a folder with an input in it, nor an existing file in a
+    folder that is an input as a whole (a model's, a data set's). Files count as the same whatever
+    their names: links are followed. Devices, pipes and what does not exist are nobody's.
+
+    Args:
+        outputs: Files that will be replaced, and folders that will be replaced as a whole.
+        inputs: What is read; gone through only if some output is there already.
+        cure: What to do about it, for the message.
+
+    Raises:
+        ConfigError: One would; names both.
+    """
+    taken: dict[_Identity, str | Path] = {}
+    around: dict[_Identity, str | Path] = {}  # the folders that existing outputs lie in
+    for output in outputs:
+        if (identity := _identity(output)) is not None:
+            taken.setdefault(identity, output)
+            for folder in Path(os.path.realpath(output)).parents:
+                if (above := _identity(folder)) is not None:
+                    around.setdefault(above, output)
+    if not taken:
+        return
+    within: dict[str, str | Path | None] = {}  # for each folder, the output that holds it
+    for path in inputs:
+        identity = _identity(path)
+        if identity is None:
+            continue
+        lost = taken.get(identity) or around.get(identity)
+        if lost is None:
+            home = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # a million of them
+            if home not in within:
+                around_it = map(_identity, (Path(home), *Path(home).parents))
+                holders = (taken.get(one) for one in around_it if one is not None)
+                within[home] = next((one for one in holders if one is not None), None)
+            lost = within[home]
+        if lost is not None:
+            raise ConfigError(f"writing {lost} would overwrite {path}, which is read: {cure}")
+
+
+_Identity = tuple[int, int]  # a file's device and its number there
+
+
+def _identity(path: str | Path) -> _Identity | None:
+    """What makes out a file or folder, whatever its name; None for devices and what is not."""
+    try:
+        about = os.stat(path)  # noqa: PTH116  # a million of them
+    except (OSError, ValueError):  # a name too long, or with a null character
+        return None
+    lasting = stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)
+    return (about.st_dev, about.st_ino) if lasting else None
