@@ -126,8 +126,10 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         (BOMB, "grows without end"),
         ("a: ${b}\nb: ${a}", "grows without end|refers to itself"),
         ("a: {b: '${a}'}", "grows without end"),
-        ("[" * 100_000, "nested too deeply"),
-        ("- " * 100_000, "nested too deeply"),
+        ("[" * 100, "nested too deeply"),
+        ("- " * 100, "nested too deeply"),
+        ("[" * 100_000, "nested too deeply|no plain YAML"),  # PyYAML 6.0.4 has a limit of its own
+        ("- " * 100_000, "nested too deeply|no plain YAML"),
         ("a: !!python/object/apply:os.system ['true']", "no plain YAML"),
         ("a: [", "no plain YAML"),
         ("a: " + "1" * 10_000, "no plain YAML"),
@@ -135,7 +137,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("", "no mapping"),
         ("\0", "no plain YAML"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_hostile_and_broken_documents_are_refused(content: str, said: str) -> None:
     with pytest.raises(CheckpointError, match=said):

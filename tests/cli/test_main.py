@@ -166,22 +166,17 @@ def test_our_own_errors_exit_2(
 
 
 def test_start_up_is_quick_and_light() -> None:
-    """`--help` in under 0.4 s of the processor (best of five), without torch, numpy or rich."""
+    """`--help` loads the commands and typer, not torch, numpy or rich."""
     program = (
-        "import atexit, time\n"
-        "heavy = ('torch', 'numpy', 'rich', 'av', 'huggingface_hub', 'yaml')\n"
-        "atexit.register(lambda: print(time.process_time(), *[m for m in heavy if m in "
-        "sys.modules], file=sys.stderr))"
+        "import atexit\n"
+        "atexit.register(lambda: print(*{m.split('.')[0] for m in sys.modules}, file=sys.stderr))"
     )
-    taken = []
-    for _ in range(5):
-        process = start("--help", program=program)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0
-        seconds, *loaded = err.split()
-        assert loaded == []
-        taken.append(float(seconds))
-    assert min(taken) < 0.4, taken
+    process = start("--help", program=program)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    loaded = set(err.split()) - set(sys.stdlib_module_names)
+    assert loaded
+    assert not loaded & {"torch", "numpy", "rich", "av", "huggingface_hub", "yaml"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")

@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import types
 import wave
 from pathlib import Path
@@ -65,11 +64,14 @@ def test_a_pipe_gets_finals_alone(run: Run, fake: FakeRecognizer, talk: Path) ->
     assert {len(block) for block in stream.pushed} == {320}
 
 
-def test_a_file_is_heard_as_it_was_spoken(run: Run, fake: FakeRecognizer, talk: Path) -> None:
-    began, busy = time.monotonic(), time.process_time()
+def test_a_file_is_heard_as_it_was_spoken(
+    run: Run, fake: FakeRecognizer, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("auricle.cli.pacing.time.sleep", slept.append)
+    monkeypatch.setattr("auricle.cli.pacing.time.monotonic", lambda: sum(slept))
     assert run("stream", talk)[0] == 0
-    assert time.monotonic() - began >= 1.2
-    assert time.process_time() - busy < 1.0  # it slept
+    assert sum(slept) == pytest.approx(1.2, abs=0.02)
 
 
 def test_options_reach_the_model_and_the_stream(run: Run, fake: FakeRecognizer, talk: Path) -> None:
@@ -625,8 +627,12 @@ def test_an_interruption_keeps_the_rows_that_are_done(
     assert not (recordings / "out.jsonl.part").exists()
 
 
-def test_rows_are_paced_without_fast(run: Run, fake: FakeRecognizer, recordings: Path) -> None:
+def test_rows_are_paced_without_fast(
+    run: Run, fake: FakeRecognizer, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = manifest(recordings, [{"audio_filepath": f"{n}.wav"} for n in (0, 3)])
-    began = time.monotonic()
+    slept: list[float] = []
+    monkeypatch.setattr("auricle.cli.pacing.time.sleep", slept.append)
+    monkeypatch.setattr("auricle.cli.pacing.time.monotonic", lambda: sum(slept))
     assert run("stream", rows)[0] == 0
-    assert 0.48 <= time.monotonic() - began < 5
+    assert sum(slept) == pytest.approx(0.5, abs=0.03)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -150,23 +150,40 @@ def test_a_batch_has_its_bound() -> None:
         assert counting.batches == [2, 2, 1]
 
 
-def test_nobody_waits_for_a_silent_stream() -> None:
+class Clock:
+    """Time that passes only while the pool waits, and what it waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.waits: list[float] = []
+        self.while_waiting: Callable[[], object] = lambda: None
+        monkeypatch.setattr("auricle.streaming.pool.time", self)
+        monkeypatch.setattr("auricle.streaming.stream.time", self)
+        monkeypatch.setattr(Streams, "_await_news", lambda pool, seen, timeout: self.wait(timeout))
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.while_waiting()
+        self.now += seconds
+
+
+def test_nobody_waits_for_a_silent_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another stream without audio costs at most the delay, and after a stall nothing."""
-    asr = golden("streaming_hybrid", "rnnt")
+    clock, asr = Clock(monkeypatch), golden("streaming_hybrid", "rnnt")
     with asr.streams(max_delay_ms=150) as pool:
         silent, speaker = pool.open(), pool.open()
         counting = Counting(pool)
         silent.push(clip()[:100])
         speaker.push(clip()[:16000])
-        begun = time.monotonic()
         pool.step()
-        waited = time.monotonic() - begun
         assert counting.batches == [1]
-        assert waited >= 0.1
-        silent.pushed_at -= 60  # it has stalled for a minute
-        begun = time.monotonic()
+        assert clock.waits == [pytest.approx(0.15)]
+        clock.now += 60  # the silent one has stalled for a minute
         pool.step()
-        assert time.monotonic() - begun < 0.1
+        assert len(clock.waits) == 1
         assert counting.batches == [1, 1]
         silent.push(clip()[100:])  # and goes on as if nothing had been
         while pool.ready():
@@ -174,18 +191,16 @@ def test_nobody_waits_for_a_silent_stream() -> None:
         assert_same(silent.finish(), alone(asr, clip())[1])
 
 
-def test_a_chunk_waits_for_company_that_comes() -> None:
+def test_a_chunk_waits_for_company_that_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
     with golden("streaming_hybrid", "rnnt").streams(max_delay_ms=5000) as pool:
         first, second = pool.open(), pool.open()
         counting = Counting(pool)
         second.push(clip()[:100])
         first.push(clip()[:6000])
-        late = threading.Timer(0.1, lambda: second.push(clip()[100:6000]))
-        late.start()
-        begun = time.monotonic()
+        clock.while_waiting = lambda: second.push(clip()[100:6000])
         pool.step()
-        late.join()
-        assert time.monotonic() - begun < 4
+        assert clock.waits == [pytest.approx(5.0)]
         assert counting.batches == [2]
 
 

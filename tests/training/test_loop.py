@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -25,10 +24,9 @@ class Until(Silent):
 
 @pytest.mark.parametrize("heads", ["[ctc]", "[rnnt]", "[tdt]", "[ctc, rnnt]", "[ctc, tdt]"])
 def test_each_head_learns_eight_clips_by_heart(tmp_path: Path, heads: str) -> None:
-    began = time.process_time()
     result = train(tiny(tmp_path, heads=heads), tmp_path / "run", progress=Until())
     assert result.wer == 0.0
-    assert time.process_time() - began < 60
+    assert result.step < 200  # about 40 by CTC and TDT, 100 by RNNT
     said = auricle.load(str(tmp_path / "run")).transcribe(str(tmp_path / "data" / "rows.jsonl"))
     rows = [json.loads(line) for line in (tmp_path / "data" / "rows.jsonl").open()]
     assert [t.text for t in said] == [row["text"] for row in rows]

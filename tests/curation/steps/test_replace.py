@@ -90,9 +90,17 @@ def test_french_spaces_before_marks_stay() -> None:
 def test_packs_take_no_longer_than_texts_are_long(pack: str, piece: str) -> None:
     """Not the square of it, which a worker would take for hanging."""
     step = Replace(packs=[pack])
-    started = time.process_time()
-    kept(step, {"text": piece * 20_000 + "!", "lang": "en"})
-    assert time.process_time() - started < 2
+
+    def seconds(times: int) -> float:
+        """The least of three: what other programs add is never negative."""
+        taken = []
+        for _ in range(3):
+            started = time.process_time()
+            kept(step, {"text": piece * times + "!", "lang": "en"})
+            taken.append(time.process_time() - started)
+        return min(taken)
+
+    assert seconds(20_000) < 50 * seconds(2_000)  # ten times the text: 10, or 100 if squared
 
 
 def test_rules_in_order_after_packs() -> None:
