@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,49 @@ def test_bad_rows_can_be_gone_past(tmp_path: Path) -> None:
     assert said[2] == "line 5: not UTF-8; save it as UTF-8"
     with pytest.raises(ManifestError, match="line 2: not JSON"):
         list(manifests.read(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"audio_filepath": "a"}{"audio_filepath": "b"}', "put one JSON object on each line"),
+        ('{"audio_filepath": "a"} {"audio_filepath": "b"}', "put one JSON object on each line"),
+        ('{"audio_filepath": "a"}, {"audio_filepath": "b"}', "put one JSON object on each line"),
+        ('[{"audio_filepath": "a"}]', "put one JSON object on each line"),
+        ("{", "put one JSON object on each line"),
+        (
+            '{"audio_filepath": "a", "speaker": "\\ud800"}',
+            r"half a Unicode character \('\\ud800'\)",
+        ),
+        ('{"audio_filepath": "a", "\\udcff": 1}', "half a Unicode character"),
+        ('{"audio_filepath": "a", "x": [{"y": "\\uDBFF"}]}', "half a Unicode character"),
+        ('{"audio_filepath": "\\ud800"}', "half a Unicode character"),
+        (f'{{"audio_filepath": "a", "duration": 1{400 * "0"}}}', "duration must be 0 or more"),
+        (f'{{"audio_filepath": "a", "offset": 1{400 * "0"}}}', "offset must be 0 or more"),
+        ('{"audio_filepath": "a", "offset": 1e308}', "offset must be 0 or more"),
+        (f'{{"audio_filepath": "a", "id": 1{5000 * "0"}}}', "a number of thousands of digits"),
+        (f'{{"audio_filepath": "a", "text": {[0] * 500}}}', "text must be a string"),
+        (100_000 * "[", "not JSON"),
+    ],
+)
+def test_the_fault_of_a_row_is_the_rows(tmp_path: Path, line: str, said: str) -> None:
+    good = '{"audio_filepath": "good.wav"}'
+    path = lines(tmp_path / "m.jsonl", good, line, good)
+    wrong: list[manifests.BadRow] = []
+    assert len(list(manifests.read(path, bad_row=wrong.append))) == 2
+    (error,) = wrong
+    assert re.search(rf"^.*m\.jsonl, line 2: .*{said}", str(error)) and len(str(error)) < 400
+    with pytest.raises(ManifestError, match=said):
+        list(manifests.read(path))
+
+
+def test_characters_of_all_planes_and_names_in_any_bytes_are_read(tmp_path: Path) -> None:
+    """Python's JSON writes bytes of a name that are no UTF-8 as such halves."""
+    path = lines(
+        tmp_path / "m.jsonl",
+        '{"audio_filepath": "\\udcff.wav", "text": "\\ud83d\\ude00"}',
+        '{"audio_filepath": "a.wav", "text": "a\u2028b\x85c\u2029"}',
+    )
+    first, second = manifests.read(path)
+    assert (first.path.name, first.text) == ("\udcff.wav", "\U0001f600")
+    assert second.text == "a\u2028b\x85c\u2029"

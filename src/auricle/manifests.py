@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from auricle.errors import ManifestError
+from auricle.errors import ManifestError, one_line
 from auricle.files import file_beside
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # what may be half of a character beyond U+FFFF
+_MOST_SECONDS = 1e15  # so that samples can still be counted
+_SHOWN = 80  # bytes of a wrong value in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,50 @@ def write(path: str | Path, rows: Iterable[Row | Mapping[str, Any]]) -> int:
     return number
 
 
-class _RowError(Exception):
+def json_object(line: str) -> dict[str, Any]:
+    """The object that a line of JSON holds.
+
+    Raises:
+        ManifestError: It holds no object, several, or text that is not Unicode; it does not say
+            where.
+    """
+    try:
+        data = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        whole = line.startswith("{") and line.endswith("}")
+        glued = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+        one = "; put one JSON object on each line" if glued or not whole else ""
+        raise _RowError(f"not JSON ({error}){one}") from None
+    except ValueError:
+        raise _RowError("not JSON (a number of thousands of digits)") from None
+    if not isinstance(data, dict):
+        raise _RowError(f"a {type(data).__name__}, not an object; put one JSON object on each line")
+    if _HALF.search(line):
+        try:
+            json.dumps({**data, "audio_filepath": None}, ensure_ascii=False).encode()
+            os.fsencode(str(data.get("audio_filepath")))  # which may be in bytes that are no UTF-8
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise _RowError(f"holds half a Unicode character ({half}); write UTF-8") from None
+    return data
+
+
+def seconds(data: Mapping[str, Any], key: str) -> float | None:
+    """A duration or an offset of a row; None where it has none.
+
+    Raises:
+        ManifestError: It is no number of seconds; it does not say where.
+    """
+    value = data.get(key)
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= _MOST_SECONDS:
+        raise _RowError(f"{key} must be 0 or more seconds, got {_shown(value)}")
+    return float(value)
+
+
+class _RowError(ManifestError):
     """What is wrong with a row; `read` and `write` add where."""
 
 
@@ -149,25 +195,15 @@ def _decoded(line: bytes, number: int, folder: Path) -> Row | None:
 
 
 def _row(line: str, number: int, folder: Path) -> Row:
-    try:
-        data = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        one = (
-            ""
-            if line.startswith("{") and line.endswith("}")
-            else "; put one JSON object on each line"
-        )
-        raise _RowError(f"not JSON ({error}){one}") from None
-    if not isinstance(data, dict):
-        raise _RowError(f"a {type(data).__name__}, not an object; put one JSON object on each line")
+    data = json_object(line)
     name = data.get("audio_filepath")
     if not isinstance(name, str) or not name:
-        raise _RowError(f"needs audio_filepath, the recording's path, got {name!r}")
+        raise _RowError(f"needs audio_filepath, the recording's path, got {_shown(name)}")
     return Row(
         path=folder / (_expanded(name) if name.startswith("~") else name),
-        duration=_seconds(data, "duration") or None,  # 0 is what tools write for "not measured"
+        duration=seconds(data, "duration") or None,  # 0 is what tools write for "not measured"
         text=_string(data, "text"),
-        offset=_seconds(data, "offset") or 0.0,
+        offset=seconds(data, "offset") or 0.0,
         language=_string(data, "lang"),
         data=data,
         line=number,
@@ -182,21 +218,16 @@ def _expanded(name: str) -> Path:
         return Path(name)
 
 
-def _seconds(data: Mapping[str, Any], key: str) -> float | None:
-    value = data.get(key)
-    if value is None:
-        return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise _RowError(f"{key} must be 0 or more seconds, got {value!r}")
-    return float(value)
-
-
 def _string(data: Mapping[str, Any], key: str) -> str | None:
     value = data.get(key)
     if value is not None and not isinstance(value, str):
-        raise _RowError(f"{key} must be a string, got {value!r}")
+        raise _RowError(f"{key} must be a string, got {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, its middle left out where it is long."""
+    return one_line(repr(value), _SHOWN)
 
 
 def _line(row: Row | Mapping[str, Any], manifest: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from auricle.errors import ConfigError, ManifestError
 from auricle.models.asr import PromptConfig
 from auricle.tokenizers import AggregateTokenizer, CharTokenizer, SentencePieceTokenizer
 from auricle.training.alignment import ModelFacts
-from auricle.training.check_report import CheckReport
+from auricle.training.check_report import CheckReport, some_of_each
 from auricle.training.checking import bad_rows, check, sifted
 from auricle.training.recipe import DataRecipe, JoinRecipe, SourceRecipe
 from auricle.training.sources import Source, open_sources
@@ -192,6 +193,41 @@ def test_rows_that_are_no_json_are_all_named_with_their_lines(tmp_path: Path) ->
     assert found(report) == {"row": 3} and not report.passed
     with pytest.raises(ManifestError, match=r"rows that cannot be read: 3 \(.*line 2: not JSON"):
         report.refuse()
+
+
+def test_many_bad_rows_are_counted_with_a_few_of_each_kind(tmp_path: Path) -> None:
+    """Of manifests, tars and folders alike."""
+    kinds = [
+        '{"audio_filepath": "a.wav"',
+        '{"duration": 3}',
+        '{"audio_filepath": "a", "duration": -1}',
+    ]
+    source = manifest(tmp_path, [f"{kinds[i % 3]}" for i in range(3000)])
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "metadata.jsonl").write_text('{"text": "no name"}\n[]\n' * 2)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in (
+            ("a.wav", b"x"),
+            ("a.json", b"{"),
+            ("b.wav", b"x"),
+            ("b.json", b"[]"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    sources = [source, SourceRecipe(dataset=str(folder)), SourceRecipe(tar=str(tmp_path / "a.tar"))]
+    rows = bad_rows(sources)
+    assert len(rows) == 3000 + 4 + 2
+    shown = list(some_of_each(rows))
+    assert shown[:3] == rows[:3]
+    assert shown[-3:] == [
+        "and 996 more rows: not JSON",
+        "and 995 more rows: needs audio_filepath, the recording's path",
+        "and 995 more rows: duration must be 0 or more seconds",
+    ]
+    assert len(shown) < 30
+    assert len(list(some_of_each(f"m.jsonl, line 1: {i} is odd" for i in range(9999)))) < 30
 
 
 def test_what_the_recipe_left_out_is_said(tmp_path: Path) -> None:

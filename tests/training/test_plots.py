@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from auricle.training import plots
@@ -51,6 +52,19 @@ def test_only_what_there_are_figures_for(tmp_path: Path) -> None:
     )
     assert [p.name for p in plots.draw(metrics, tmp_path / "plots")] == ["lr.png"]
     assert plots.draw(tmp_path / "none.jsonl", tmp_path / "empty") == []
+
+
+@pytest.mark.parametrize("count", [3, 20, 400])
+def test_the_smoothed_line_is_another_one(count: int) -> None:
+    rows = [{"step": s, "kind": "train", "loss": 1.0 + s % 2} for s in range(1, count + 1)]
+    figure = plots._loss(rows)
+    assert figure is not None
+    drawn = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert drawn[0] == [row["loss"] for row in rows]
+    if count == 3:  # nothing to smooth
+        assert len(drawn) == 1
+    else:
+        assert len(drawn) == 2 and np.ptp(drawn[1][-4:]) < 0.5 * np.ptp(drawn[0])
 
 
 def test_a_cut_line_is_no_row(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
 import pickle
+import random
 import sys
 import tarfile
 from collections.abc import Callable
@@ -14,7 +17,10 @@ import numpy as np
 import pytest
 
 from auricle import audio
-from auricle.errors import AudioError, ConfigError, ManifestError, MissingExtra
+from auricle.errors import AudioError, AuricleError, ConfigError, ManifestError, MissingExtra
+from auricle.tokenizers import AggregateTokenizer, CharTokenizer
+from auricle.training.alignment import ModelFacts
+from auricle.training.checking import bad_rows, check
 from auricle.training.listed import Joined, shuffled
 from auricle.training.recipe import DataRecipe, JoinRecipe, SourceRecipe
 from auricle.training.sounds import BytesSound, FileSound, JoinedSound
@@ -301,3 +307,88 @@ def test_rows_without_durations_are_measured_by_what_is_decoded(tmp_path: Path) 
     write_rows(tmp_path / "rows.jsonl", [{"audio_filepath": "no.wav"}, *rows])
     left = opened(SourceRecipe(manifest="rows.jsonl"), tmp_path)
     assert left.dropped == {"sound that cannot be read": 1} and left.size == 2
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    10**400,
+    1e308,
+    float("nan"),
+    "",
+    "x",
+    "\ud800",
+    "\udcff",
+    "\x85",
+]
+VALUES += ["n" * 300, "a\0b", "~nobody/x", "../x", "/", [], [1], {}, {"a": 1}, "\u2028", "a.wav"]
+KEYS = ["audio_filepath", "file_name", "duration", "text", "offset", "lang", "language", "speaker"]
+KEYS += ["shard_id", "\ud800", "id"]
+LINES = [
+    '{"audio_filepath":"a.wav"}{"audio_filepath":"a.wav"}',
+    "{",
+    "[]",
+    "3",
+    "null",
+    "[" * 99_999,
+]
+
+
+def _drawn_line(rng: random.Random) -> str:
+    if rng.random() < 0.15:
+        return rng.choice(LINES)
+    row: dict[str, Any] = {"audio_filepath": "a.wav", "file_name": "a.wav", "text": "hi"}
+    for _ in range(rng.randint(0, 3)):
+        row[rng.choice(KEYS)] = rng.choice(VALUES)
+    return json.dumps({"duration": 0.3, "speaker": "s", **row})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_of_any_kind_end_in_items_or_in_one_error(tmp_path: Path, seed: int) -> None:
+    """In every kind of source: nothing but Auricle's own errors, each on one line."""
+    rng = random.Random(seed)
+    (tmp_path / "set").mkdir()
+    content = clip(tmp_path, "a.wav", 0.3).read_bytes()
+    clip(tmp_path, "set/a.wav", 0.3)
+    tokenizer = AggregateTokenizer({"en": CharTokenizer([" ", *"hi"])})
+    facts = ModelFacts(("ctc",), lambda seconds: int(seconds / 0.08))
+    for _ in range(20):
+        lines = [_drawn_line(rng) for _ in range(rng.randint(1, 3))]
+        for name in ("rows.jsonl", "set/metadata.jsonl"):
+            (tmp_path / name).write_text("\n".join(lines))
+        with tarfile.open(tmp_path / "s_0.tar", "w") as tar:
+            for name, part in (("a.wav", content), ("a.json", lines[0].encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(part)
+                tar.addfile(info, io.BytesIO(part))
+        join = rng.choice([None, JoinRecipe()])
+        for kind in (
+            {"manifest": "rows.jsonl"},
+            {"manifest": "rows.jsonl", "tar": "s_0.tar"},
+            {"tar": "s_0.tar"},
+            {"dataset": "set"},
+        ):
+            source = SourceRecipe(**kind, join=join)
+            invalid = rng.choice(["skip", "refuse"])
+            data = DataRecipe(min_seconds=0, invalid=invalid)  # type: ignore[arg-type]
+            try:
+                assert all("\n" not in line for line in bad_rows([source], tmp_path))
+                found = opened(source, tmp_path, data)
+                report = check([found], tokenizer, data, facts, deep=True)
+                json.dumps(report.to_dict())
+                list(found.order(np.random.default_rng(0), 0))
+                report.refuse()
+            except AuricleError as error:
+                assert "\n" not in str(error) and len(str(error)) < 2000
+
+
+def test_sounds_of_one_speaker_are_joined_whatever_the_speaker_is(tmp_path: Path) -> None:
+    rows = []
+    for i, speaker in enumerate([[], [], {"a": 1}, "x", None, 3]):
+        clip(tmp_path, f"{i}.wav", 0.3)
+        rows.append({"audio_filepath": f"{i}.wav", "text": f"{i}", "speaker": speaker})
+    write_rows(tmp_path / "rows.jsonl", rows)
+    source = SourceRecipe(manifest="rows.jsonl", join=JoinRecipe(count=(2, 2), pause=(0.0, 0.0)))
+    texts_of = sorted(" ".join(sorted(i.text.split())) for i in opened(source, tmp_path).items())
+    assert texts_of == ["0 1", "2", "3", "4", "5"]

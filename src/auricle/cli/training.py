@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auricle.cli.options import DryRun, Quiet, Resume, RunFolder, Show
-from auricle.errors import ConfigError, ManifestError, NonFiniteLoss
+from auricle.errors import AuricleError, ConfigError, ManifestError, NonFiniteLoss
 
 if TYPE_CHECKING:
     from auricle.cli.watching import Watch
@@ -201,9 +201,12 @@ def _opened(
     try:
         return open_sources(sources, data, held_out=held_out)
     except ManifestError:
-        with suppress(ManifestError):
-            for line in some_of_each(bad_rows(sources)):
-                typer.echo(line)
+        lines: list[str] = []
+        for source in sources:
+            with suppress(AuricleError):  # what is wrong with whole files, one raises
+                lines += bad_rows([source])
+        for line in some_of_each(lines):
+            typer.echo(line)
         raise
 
 

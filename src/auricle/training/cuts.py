@@ -62,14 +62,19 @@ def cut_rows(path: Path, bad_row: manifests.OnBadRow | None = None) -> Iterator[
         ) from None
     if not path.is_file():
         raise ManifestError(f"{path}: no such file of cuts; check the path")
-    if bad_row is not None and path.name.endswith((".jsonl", ".jsonl.gz")):
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
         for number, line in manifests.lines(path):
             if not line.strip():
                 continue
             try:
-                found = _found(deserialize_item(json.loads(line)), path)
+                cut = manifests.json_object(line.decode("utf-8").strip())
+                found = _found(deserialize_item(cut), path)
             except Exception as error:  # Lhotse's readers have no root of their errors
-                bad_row(manifests.BadRow(path, number, f"no cut: {first_line(error)}", line))
+                problem = f"cannot be read as Lhotse's cuts: {first_line(error)}"
+                wrong = manifests.BadRow(path, number, problem, line)
+                if bad_row is None:
+                    raise wrong from None
+                bad_row(wrong)
                 continue
             yield found
         return

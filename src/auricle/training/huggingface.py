@@ -17,6 +17,7 @@ import numpy as np
 
 from auricle.audio import Samples
 from auricle.errors import AudioError, ConfigError, MissingExtra, first_line
+from auricle.manifests import OnBadRow
 from auricle.training.folders import folder_rows, is_audio_folder
 from auricle.training.items import Item
 from auricle.training.recipe import DataRecipe, SourceRecipe
@@ -111,11 +112,15 @@ class Streamed:
 
 
 def dataset_rows(
-    source: SourceRecipe, folder: Path, columns: Collection[str] | None = None
+    source: SourceRecipe,
+    folder: Path,
+    columns: Collection[str] | None = None,
+    bad_row: OnBadRow | None = None,
 ) -> Iterator[Found]:
     """The rows of a data set on disk, or as they come if it is streamed.
 
-    Columns of plain values are kept, or those that `columns` names, whatever they hold.
+    Columns of plain values are kept, or those that `columns` names, whatever they hold. Rows of a
+    folder's metadata that cannot be read go to `bad_row`, if there is one.
 
     Raises:
         ConfigError: No such data set, split or column; it names those that there are.
@@ -123,7 +128,7 @@ def dataset_rows(
     """
     folder_of_sound = folder / Path(str(source.dataset)).expanduser()
     if is_audio_folder(folder_of_sound):
-        yield from folder_rows(folder_of_sound, source)
+        yield from folder_rows(folder_of_sound, source, bad_row)
     elif source.streaming:
         yield from _stream_rows(_opened_stream(source, folder, columns), source, columns)
     else:

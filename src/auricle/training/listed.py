@@ -104,14 +104,14 @@ class Joined:
     def _groups(self) -> list[list[Item]]:
         if self.join.by is None:
             return [list(self.parts)]
-        groups = defaultdict[object, list[Item]](list)
+        groups = defaultdict[str, list[Item]](list)
         for item in self.parts:
             if self.join.by not in item.data:
                 raise ConfigError(
                     f"{self.name}: {item.name} has no {self.join.by!r} to join by: set join.by to "
                     "a key of the rows, or to null to join anything"
                 )
-            groups[item.data[self.join.by]].append(item)
+            groups[repr(item.data[self.join.by])].append(item)  # whatever it is, such as a list
         return list(groups.values())
 
     def _drawn(self, group: list[Item], rng: np.random.Generator) -> Iterator[Item]:

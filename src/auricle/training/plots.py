@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Points = list[tuple[int, float]]  # step, value
 
+_LEAST = 5  # values that the smoothed line forgets over at least
 _SMOOTHED = 50  # about how many stretches of the smoothed line are seen to differ
 _WIDE = 30.0  # highest by lowest loss from which the axis is logarithmic
 _BLUE, _PALE, _ORANGE, _GREY = "#2563a8", "#b9d0e8", "#d9621e", "#8a8f98"
@@ -29,7 +30,7 @@ _OTHERS = ("#4a9c6d", "#8e5ea2", "#b08d2f")
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, without one that a kill has cut."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
         except ValueError:
@@ -76,9 +77,13 @@ def _loss(rows: list[dict[str, Any]]) -> Figure | None:
     figure, axes = _canvas("Loss", "Loss per utterance")
     if trained:
         steps, losses = zip(*trained, strict=True)
-        _line(axes, trained, _PALE, "training, every logged step", width=0.8)
-        line = smoothed(losses, len(losses) / _SMOOTHED)
-        _line(axes, list(zip(steps, line, strict=True)), _BLUE, "training, smoothed", width=1.8)
+        span = max(_LEAST, len(losses) / _SMOOTHED)
+        if len(losses) > span:
+            _line(axes, trained, _PALE, "training, every logged step", width=0.8)
+            line = list(zip(steps, smoothed(losses, span), strict=True))
+            _line(axes, line, _BLUE, "training, smoothed", width=1.8)
+        else:
+            _line(axes, trained, _BLUE, "training", width=1.8)
     if held_out:
         _line(axes, held_out, _ORANGE, "validation", width=1.0, marker="o")
     values = [value for _, value in [*trained, *held_out]]

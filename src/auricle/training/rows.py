@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from auricle.errors import AudioError, ManifestError
+from auricle import manifests
+from auricle.errors import AudioError, ManifestError, one_line
 from auricle.training.items import Item
 from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.sounds import MeasuredSound
@@ -150,17 +150,16 @@ def check_values(row: Found) -> None:
     """Refuse what readers of other people's columns may have found in them.
 
     Raises:
-        ManifestError: A text that is none, or a duration that cannot be.
+        ManifestError: A text or language that is none, or a duration that cannot be.
     """
-    text: Any = row.text
-    duration: Any = row.duration
-    if not isinstance(text, str):
-        raise ManifestError(f"{row.name}: the text must be a string, got {text!r}")
-    if duration is None:
-        return
-    number = isinstance(duration, int | float) and not isinstance(duration, bool)
-    if not number or not math.isfinite(duration) or duration < 0:
-        raise ManifestError(f"{row.name}: duration must be 0 or more seconds, got {duration!r}")
+    for what, value in (("the text", row.text), ("the language", row.language)):
+        if not isinstance(value, str | None):
+            shown = one_line(repr(value), 80)
+            raise ManifestError(f"{row.name}: {what} must be a string, got {shown}")
+    try:
+        manifests.seconds({"duration": row.duration}, "duration")
+    except ManifestError as error:
+        raise ManifestError(f"{row.name}: {error}") from None
 
 
 def _others(data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -101,7 +101,7 @@ def rows_at_fault(source: SourceRecipe, folder: Path) -> Iterator[ManifestError]
         ManifestError: A file that is missing or damaged.
     """
     wrong: list[ManifestError] = []
-    if source.dataset is None:
+    if source.dataset is None or is_audio_folder(folder / Path(source.dataset).expanduser()):
         for found in chain.from_iterable(_rows(source, folder, wrong.append)):
             try:
                 check_values(found)
@@ -168,7 +168,7 @@ def _rows(
         else:
             yield from webdataset_rows(shards, source, bad_row)
     elif source.dataset is not None:
-        yield dataset_rows(source, folder)
+        yield dataset_rows(source, folder, bad_row=bad_row)
     elif source.cuts is not None:
         yield cut_rows(folder / Path(source.cuts).expanduser(), bad_row)
     else:

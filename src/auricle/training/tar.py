@@ -221,12 +221,13 @@ def _sample(file: Any, place: Place, texts: Mapping[str, Place], source: SourceR
 
     data: dict[str, Any] = {}
     if ".json" in texts:
-        try:
-            data = json.loads(content(".json"))
-        except (ValueError, RecursionError) as error:
-            raise ManifestError(f"{texts['.json']}: not JSON ({error})") from None
-        if not isinstance(data, dict):
+        line = content(".json").strip()
+        if not line.startswith("{"):
             raise ManifestError(f"{texts['.json']}: needs one JSON object")
+        try:
+            data = manifests.json_object(line)
+        except ManifestError as error:
+            raise ManifestError(f"{texts['.json']}: {error}") from None
     text = content(".txt").strip() if ".txt" in texts else data.get(source.text_column) or ""
     sound = place.sound()
     duration, language = data.get("duration"), data.get("lang") or data.get("language")

@@ -7,12 +7,20 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from auricle.audio import AUDIO_SUFFIXES
 from auricle.curation.items import Item
-from auricle.curation.readers.reader import BadRow, Reader, ReadExample, checked_bad, item_of
+from auricle.curation.readers.reader import (
+    BadRow,
+    Reader,
+    ReadExample,
+    checked_bad,
+    item_of,
+    with_bad_rows,
+)
 from auricle.curation.running.specimens import tone
 from auricle.errors import AudioError
 from auricle.files import write_atomic
@@ -54,8 +62,9 @@ class Dataset(Reader):
             audio_column=self.audio_column,
             text_column=self.text_column,
         )
-        for found in dataset_rows(source, Path(), self.columns):
-            yield _item(found, folder)
+        rows = partial(dataset_rows, source, Path(), self.columns)
+        for found in with_bad_rows(rows):
+            yield found if isinstance(found, BadRow) else _item(found, folder)
 
     def example(self, folder: Path) -> ReadExample:
         """See `Reader`: rows of which one has no sound; a folder of sound, if this reads one."""
