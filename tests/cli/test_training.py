@@ -13,8 +13,11 @@ import yaml
 import auricle.training
 from auricle.errors import ConfigError, NonFiniteLoss
 from auricle.training.progress import Progress
+from auricle.training.reading import recipe_names
 from auricle.training.recipe import Recipe
+from tests.checkpoints.goldens import GOLDEN
 from tests.cli.conftest import Run, start
+from tests.tiny_whisper import write_tiny_whisper
 from tests.training.tones import corpus
 
 
@@ -199,6 +202,9 @@ def test_workers_get_cores_of_their_own(
     ("words", "message"),
     [
         ([], "give a recipe: a YAML file, or a name that `auricle train --list` shows"),
+        (["data.train.0.manifest=a"], "auricle train init_from=MODEL train.jsonl"),
+        (["a.jsonl"], "auricle train init_from=MODEL train.jsonl"),
+        (["init_from=nowhere.nemo", "a.jsonl"], "nowhere.nemo"),
         (["no_such"], "there is no recipe 'no_such'"),
         (["toy.yaml", "optimizer.rl=1"], "optimizer.lr"),
         (["toy.yaml", "train.steps=many"], "train.steps"),
@@ -218,12 +224,80 @@ def test_show_prints_what_reads_back(run: Run, loop: FakeLoop, toy: Path) -> Non
     assert loop.recipe is None
 
 
-def test_list_describes_every_recipe(run: Run) -> None:
-    code, out, err = run("train", "--list")
-    rows = dict(line.split("\t") for line in out.splitlines())
-    assert (code, err) == (0, "")
-    assert "citrinet_1024" in rows and "digits" in rows
-    assert all(len(description) > 20 for description in rows.values()), rows
+def test_list_describes_every_recipe_of_the_command(run: Run) -> None:
+    listed = {}
+    for command in ("train", "finetune"):
+        code, out, err = run(command, "--list")
+        rows = dict(line.split("\t") for line in out.splitlines())
+        assert (code, err) == (0, "")
+        assert all(len(description) > 20 for description in rows.values()), rows
+        listed[command] = set(rows)
+    assert {"citrinet_1024", "digits"} <= listed["train"]
+    assert {"whisper_small_sft", "parakeet_ctc_0.6b_lora", "digits_noise"} <= listed["finetune"]
+    assert not listed["train"] & listed["finetune"]
+    assert listed["train"] | listed["finetune"] == set(recipe_names())
+
+
+@pytest.mark.parametrize("command", ["train", "finetune"])
+@pytest.mark.parametrize(
+    ("model", "recipe", "style"),
+    [
+        ("fastconformer_ctc.nemo", "finetune_fastconformer", "as_is"),
+        ("quartznet_char.nemo", "finetune_citrinet", "lower"),
+    ],
+)
+def test_a_model_and_data_are_enough(
+    run: Run, loop: FakeLoop, toy: Path, command: str, model: str, recipe: str, style: str
+) -> None:
+    path = GOLDEN / "nemo" / model
+    manifest = str(next((toy.parent / "tones").glob("*.jsonl")))
+    words = (f"init_from={path}", manifest, "optimizer.lr=0.5", "train.steps=7")
+    code, out, err = run(command, *words)
+    assert code == 0, err
+    name = f"{path.stem}-finetuned"
+    assert out == f"runs/{name}\n"
+    assert f"auricle: recipe {recipe} with " in err
+    made = loop.recipe
+    assert made is not None
+    assert (made.name, made.init_from) == (name, str(path))
+    assert [source.manifest for source in made.data.train] == [manifest]
+    assert (made.data.validation, made.data.text) == ((), style)
+    assert (made.optimizer.lr, made.train.steps) == (0.5, 7)
+    held_out = f"data.validation.0.manifest={manifest}"
+    assert run(command, *words, held_out)[0] == 0
+    assert loop.recipe is not None and len(loop.recipe.data.validation) == 1
+
+
+def test_a_whisper_gets_a_recipe_of_its_own(run: Run, loop: FakeLoop, toy: Path) -> None:
+    whisper = write_tiny_whisper(toy.parent / "whisper")
+    code, _, err = run("finetune", f"init_from={whisper}", "some.jsonl", "more.jsonl")
+    assert code == 0, err
+    assert "auricle: recipe finetune_whisper with data.validation=[]" in err
+    made = loop.recipe
+    assert made is not None and made.data.max_seconds == 30.0
+    here = Path.cwd()
+    assert [s.manifest for s in made.data.train] == [
+        str(here / "some.jsonl"),
+        str(here / "more.jsonl"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["train", "digits"], "data.train.0.manifest"),
+        (["train", "citrinet_256", "TONES"], "data.validation.0.manifest"),
+        (["finetune", "finetune_citrinet"], "data.train.0.manifest"),
+    ],
+)
+def test_data_that_only_the_recipe_names_is_said_to_be_its_default(
+    run: Run, loop: FakeLoop, toy: Path, words: list[str], key: str
+) -> None:
+    manifest = str(next((toy.parent / "tones").glob("*.jsonl")))
+    words = [manifest if word == "TONES" else word for word in words]
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and loop.recipe is None
+    assert f"recipe {words[1]} names it by default; give yours by {key}=FILE.jsonl" in err
 
 
 def test_check_tells_what_becomes_of_the_data(run: Run, loop: FakeLoop, toy: Path) -> None:

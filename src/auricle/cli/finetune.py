@@ -17,9 +17,10 @@ def finetune(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="RECIPE [KEY=VALUE]...",
+            metavar="[RECIPE] [KEY=VALUE | MANIFEST]...",
             help="A YAML file, Auricle's or NeMo AutoModel's, or a packaged recipe's name, and "
-            "changes to it: train.steps=500, or as AutoModel writes them, --optimizer.lr 1e-4.",
+            "changes to it: train.steps=500, or as AutoModel writes them, --optimizer.lr 1e-4. "
+            "Without a recipe, init_from=MODEL and a manifest are enough.",
         ),
     ] = None,
     *,
@@ -30,6 +31,10 @@ def finetune(
     resume: Resume = False,
     check: DryRun = False,
     show: Show = False,
+    list_: Annotated[
+        bool,
+        typer.Option("--list", help="Only list: the packaged recipes that begin from a model."),
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Fine-tune a model: all of it, a part, or adapters (LoRA) beside it.
@@ -37,7 +42,11 @@ def finetune(
     The recipe names the model in init_from. At the end WER and CER before and after are told, and
     the clips that are still worst. On N GPUs: torchrun --nproc-per-node N -m auricle finetune ...
     """
-    recipe, changes = _parted(words or [], config)
+    if list_:
+        return training.list_recipes(from_a_model=True)
+    if config is not None:
+        words = [str(config), *(words or ())]
+    recipe, changes = training.recipe_and_changes(words or (), "finetune")
     from auricle.cli.reporting import warnings_to
     from auricle.cli.watching import Watch
     from auricle.training.reading import load_recipe
@@ -49,19 +58,8 @@ def finetune(
             f"{recipe} names no model to begin from; add init_from=MODEL, or begin from nothing by "
             "auricle train"
         )
+    training.refuse_default_data(recipe, resolved)
     return training.carry_out(resolved, output, resume=resume, check=check, show=show, quiet=quiet)
-
-
-def _parted(words: Sequence[str], config: Path | None) -> tuple[str, Sequence[str]]:
-    """The recipe, and what shall be changed in it."""
-    if config is not None:
-        return str(config), words
-    if not words or words[0].startswith("-"):
-        raise ConfigError(
-            "give a recipe: auricle finetune RECIPE.yaml [KEY=VALUE ...], "
-            "or a name that `auricle train --list` shows"
-        )
-    return words[0], words[1:]
 
 
 def _spelled(words: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -30,12 +31,17 @@ RUNS = Path("runs")
 def train(
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="A packaged recipe's name (--list), or a YAML file."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="A packaged recipe's name (--list), or a YAML file; none with init_from=MODEL.",
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY=VALUE", help="Changes to the recipe: optimizer.lr=0.001 and so on."
+            metavar="KEY=VALUE",
+            help="Changes to the recipe: optimizer.lr=0.001 and so on; a manifest's name alone "
+            "is what to train on.",
         ),
     ] = None,
     *,
@@ -43,7 +49,10 @@ def train(
     resume: Resume = False,
     check: DryRun = False,
     show: Show = False,
-    list_: Annotated[bool, typer.Option("--list", help="Only list: the packaged recipes.")] = False,
+    list_: Annotated[
+        bool,
+        typer.Option("--list", help="Only list: the packaged recipes that begin from nothing."),
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Train a model by a recipe.
@@ -52,13 +61,99 @@ def train(
     training would be refused. On N GPUs: torchrun --nproc-per-node N -m auricle train RECIPE.
     """
     if list_:
-        return _list()
-    if recipe is None:
-        raise ConfigError("give a recipe: a YAML file, or a name that `auricle train --list` shows")
+        return list_recipes(from_a_model=False)
+    words = [*([] if recipe is None else [recipe]), *(changes or ())]
+    recipe, changes = recipe_and_changes(words, "train")
     from auricle.training.reading import load_recipe
 
-    resolved = load_recipe(recipe, changes or ())
+    resolved = load_recipe(recipe, changes)
+    refuse_default_data(recipe, resolved)
     return carry_out(resolved, output, resume=resume, check=check, show=show, quiet=quiet)
+
+
+def recipe_and_changes(words: Sequence[str], command: str) -> tuple[str, list[str]]:
+    """The recipe that is named, or the one for the model of init_from, and what is changed in it.
+
+    Names of manifests among the words are what is trained on.
+    """
+    named = bool(words) and "=" not in words[0] and not words[0].startswith("-")
+    named = named and not _is_manifest(words[0])
+    recipe, rest = (words[0], words[1:]) if named else (None, words)
+    changes: list[str] = []
+    manifests: list[str] = []
+    for before, word in zip(["", *rest], rest, strict=False):
+        of_option = before.startswith("--") and "=" not in before
+        (manifests if _is_manifest(word) and not of_option else changes).append(word)
+    if manifests:
+        changes.insert(0, f"data.train={json.dumps([{'manifest': name} for name in manifests])}")
+    if recipe is not None:
+        return recipe, changes
+    begun = [word.partition("=")[2] for word in changes if word.lstrip("-").startswith(_INIT_FROM)]
+    if not begun:
+        raise ConfigError(
+            f"give a recipe: a YAML file, or a name that `auricle {command} --list` shows; or "
+            f"a model and data: auricle {command} init_from=MODEL train.jsonl"
+        )
+    recipe, defaults = _recipe_for(begun[-1])
+    if not any(word.lstrip("-").startswith("data.validation") for word in changes):
+        defaults.append("data.validation=[]")
+    if int(os.environ.get("RANK", "0")) == 0:
+        said = f" with {' '.join(defaults)}" if defaults else ""
+        typer.echo(f"auricle: recipe {recipe}{said} (--show prints all of it)", err=True)
+    name = re.sub(r"[^\w.-]+", "-", Path(begun[-1]).name.removesuffix(".nemo"))
+    return recipe, [f"name={json.dumps(f'{name}-finetuned')}", *defaults, *changes]
+
+
+_INIT_FROM = "init_from="
+
+
+def _is_manifest(word: str) -> bool:
+    return "=" not in word and not word.startswith("-") and word.endswith((".json", ".jsonl"))
+
+
+def _recipe_for(model: str) -> tuple[str, list[str]]:
+    """A packaged recipe for the family of a model, and what the model changes in it."""
+    from auricle import checkpoints
+    from auricle.checkpoints.whisper import folder_kind
+    from auricle.models.jasper import JasperConfig
+    from auricle.recognizer import locate
+
+    path = locate(model)
+    if path.is_dir() and folder_kind(path) is not None:
+        return "finetune_whisper", []
+    checkpoint = checkpoints.load(path)
+    jasper = isinstance(checkpoint.config.encoder, JasperConfig)
+    pieces = "".join(p for p in checkpoint.tokenizer.pieces if not p.startswith(("<", "[")))
+    style = (
+        []
+        if pieces != pieces.lower()
+        else ["data.text=lower" if "." in pieces else "data.text=plain"]
+    )
+    return "finetune_citrinet" if jasper else "finetune_fastconformer", style
+
+
+def refuse_default_data(name: str, recipe: Recipe) -> None:
+    """Refuse to look for files that only the packaged recipe names, and that are not there.
+
+    Raises:
+        ConfigError: Names the file and the key to set.
+    """
+    from auricle.training.reading import load_recipe, recipe_names
+
+    if name not in recipe_names():
+        return
+    defaults = load_recipe(name).data
+    for part in ("train", "validation"):
+        sources, usual = getattr(recipe.data, part), getattr(defaults, part)
+        for i, source in enumerate(sources):
+            manifest = source.manifest
+            if source not in usual or not isinstance(manifest, str) or Path(manifest).exists():
+                continue
+            none = f", or data.{part}=[] for none" if part == "validation" else ""
+            raise ConfigError(
+                f"{manifest} does not exist: recipe {name} names it by default; give yours by "
+                f"data.{part}.{i}.manifest=FILE.jsonl{none}"
+            )
 
 
 def carry_out(
@@ -147,10 +242,15 @@ def _code(result: TrainResult) -> int:
     return codes.get(result.ending, 0)
 
 
-def _list() -> int:
-    from auricle.training.reading import recipe_names
+def list_recipes(*, from_a_model: bool) -> int:
+    """Print the packaged recipes that begin from a model, or those that begin from nothing."""
+    from auricle.training.reading import load_recipe, recipe_names
 
-    rows = [(name, _description(name)) for name in recipe_names()]
+    rows = [
+        (name, _description(name))
+        for name in recipe_names()
+        if (load_recipe(name).init_from is not None) is from_a_model
+    ]
     width = max((len(name) for name, _ in rows), default=0) if sys.stdout.isatty() else 0
     for name, description in rows:
         typer.echo(f"{name:<{width}}  {description}" if width else f"{name}\t{description}")

@@ -53,7 +53,7 @@ def prompt_config(checkpoint: WhisperCheckpoint) -> PromptConfig | None:
         return None
     codes = {token.strip("<|>"): int(id) for token, id in known.items()}
     names = {LANGUAGES[code]: id for code, id in codes.items() if code in LANGUAGES}
-    return PromptConfig(len(codes), codes | names, default_language="")
+    return PromptConfig(max(codes.values()) + 1, codes | names, default_language="")
 
 
 def window_of(max_seconds: float, slowest: float, positions: int) -> int:
