@@ -41,5 +41,9 @@ wer:  ## make wer MANIFEST=rows.jsonl: the embedded model's WER beside faster-wh
 kill-test: setup  ## kill a curation 100 times, and compare what comes of it (ENGINE=local KILLS=100 SEED=0)
 	$(BIN)/python -m tests.curation.killing --engine $(or $(ENGINE),local) --kills $(or $(KILLS),100) --seed $(or $(SEED),0)
 
+.PHONY: mutate
+mutate: setup  ## damage valid inputs, and see that each ends in a result or one line (COUNT=2000 SEED=0)
+	$(BIN)/python -m tests.mutations --count $(or $(COUNT),2000) --seed $(or $(SEED),0)
+
 clean:
 	rm -rf $(VENV) .venv-parity build dist
