@@ -363,6 +363,8 @@ def _load_mapped(member: _Member) -> Any:
     state = torch.load(file, map_location="meta", weights_only=True)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         return state  # the caller refuses it
+    if any(v.layout != torch.strided or v.is_quantized for v in state.values()):
+        return None  # they have no place; the caller refuses them too
     end = member.offset + member.size
     whole = torch.UntypedStorage.from_file(str(member.path), shared=False, nbytes=end)
     bound = {}
