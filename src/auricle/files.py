@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -80,6 +80,16 @@ def refuse_overwriting(
     Raises:
         ConfigError: One would; names both.
     """
+    check = overwriting(outputs, cure=cure)
+    if check is not None:
+        for path in inputs:
+            check(path)
+
+
+def overwriting(
+    outputs: Iterable[str | Path], *, cure: str = "write elsewhere"
+) -> Callable[[str | Path], None] | None:
+    """What `refuse_overwriting` asks of each input; None if no output is there yet."""
     taken: dict[_Identity, str | Path] = {}
     around: dict[_Identity, str | Path] = {}  # the folders that existing outputs lie in
     for output in outputs:
@@ -88,23 +98,25 @@ def refuse_overwriting(
             for folder in Path(os.path.realpath(output)).parents:
                 if (above := _identity(folder)) is not None:
                     around.setdefault(above, output)
-    if not taken:
-        return
     within: dict[str, str | Path | None] = {}  # for each folder, the output that holds it
-    for path in inputs:
+
+    def holder(home: str) -> str | Path | None:
+        if home not in within:
+            around_it = map(_identity, (Path(home), *Path(home).parents))
+            holders = (taken.get(one) for one in around_it if one is not None)
+            within[home] = next((one for one in holders if one is not None), None)
+        return within[home]
+
+    def check(path: str | Path) -> None:
         identity = _identity(path)
         if identity is None:
-            continue
+            return
         lost = taken.get(identity) or around.get(identity)
-        if lost is None:
-            home = os.path.dirname(os.path.realpath(path))  # noqa: PTH120  # a million of them
-            if home not in within:
-                around_it = map(_identity, (Path(home), *Path(home).parents))
-                holders = (taken.get(one) for one in around_it if one is not None)
-                within[home] = next((one for one in holders if one is not None), None)
-            lost = within[home]
+        lost = lost or holder(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120  # for speed
         if lost is not None:
             raise ConfigError(f"writing {lost} would overwrite {path}, which is read: {cure}")
+
+    return check if taken else None
 
 
 _Identity = tuple[int, int]  # a file's device and its number there
@@ -113,7 +125,7 @@ _Identity = tuple[int, int]  # a file's device and its number there
 def _identity(path: str | Path) -> _Identity | None:
     """What makes out a file or folder, whatever its name; None for devices and what is not."""
     try:
-        about = os.stat(path)  # noqa: PTH116  # a million of them
+        about = os.stat(path)  # noqa: PTH116  # for speed: there may be a million of them
     except (OSError, ValueError):  # a name too long, or with a null character
         return None
     lasting = stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)

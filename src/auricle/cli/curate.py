@@ -108,17 +108,18 @@ def curate(
         "workers": workers,
         "devices": _devices(devices),
     }
+    folder = output or CURATED / loaded.name
     with Curating(quiet=quiet) as watch, warnings_to(watch, quiet=quiet):
         if dry_run:
-            return _check(loaded, crew, watch)
-        return _run(loaded, output or CURATED / loaded.name, crew, limit, watch, report=report)
+            return _check(loaded, folder, crew, watch)
+        return _run(loaded, folder, crew, limit, watch, report=report)
 
 
-def _check(pipeline: Pipeline, crew: Crew, watch: Curating) -> int:
+def _check(pipeline: Pipeline, folder: Path, crew: Crew, watch: Curating) -> int:
     from auricle.curation.running.runner import check
 
     watch.said(f"auricle: checking {pipeline.name}: every step is tried on its examples")
-    for line in check(pipeline, **crew, watcher=watch).lines():
+    for line in check(pipeline, folder, **crew, watcher=watch).lines():
         typer.echo(line)
     return 0
 

@@ -46,6 +46,10 @@ class Cuts(Reader):
         for found in with_bad_rows(partial(_rows, Path(self.path).expanduser())):
             yield found if isinstance(found, BadRow) else self._item(found, folder)
 
+    def sources(self) -> list[Path]:
+        """See `Reader`."""
+        return [Path(self.path).expanduser()]
+
     def example(self, folder: Path) -> ReadExample:
         """See `Reader`: a stretch of a file, a cut of a command's output, and no cut at all."""
         path = folder / "cuts.jsonl"

@@ -66,6 +66,10 @@ class Dataset(Reader):
         for found in with_bad_rows(rows):
             yield found if isinstance(found, BadRow) else _item(found, folder)
 
+    def sources(self) -> list[Path]:
+        """See `Reader`; a name of the hub is no folder here."""
+        return [Path(self.name).expanduser()]
+
     def example(self, folder: Path) -> ReadExample:
         """See `Reader`: rows of which one has no sound; a folder of sound, if this reads one."""
         from auricle.training.folders import is_audio_folder

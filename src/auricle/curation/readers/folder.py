@@ -18,6 +18,8 @@ from auricle.errors import ManifestError
 class Folder(Reader):
     """Every recording below a folder, sorted by path; what is hidden is passed over.
 
+    So is the job's own folder, where that lies below it: what a job wrote is nothing to read.
+
     `talk.wav` has its transcript in `talk.txt`, if that is there. `folder_as` is the key that gets
     the name of the folder a recording lies in, such as `speaker`.
     """
@@ -34,7 +36,7 @@ class Folder(Reader):
         if not root.is_dir():
             raise ManifestError(f"{root}: no such folder; check the path")
         found = False
-        for path in _recordings(root):
+        for path in _recordings(root, Path(os.path.realpath(folder))):
             found = True
             yield self._item(path)
         if not found:
@@ -69,7 +71,7 @@ class Folder(Reader):
         return ReadExample(replace(self, path=str(folder)), gives)
 
 
-def _recordings(root: Path) -> Iterator[Path]:
+def _recordings(root: Path, job: Path) -> Iterator[Path]:
     """Sorted as their paths are, folder by folder; only one folder's names are held at a time."""
     with os.scandir(root) as entries:
         names = sorted(
@@ -80,6 +82,8 @@ def _recordings(root: Path) -> Iterator[Path]:
     for name, is_folder in names:
         path = root / name
         if is_folder:
-            yield from _recordings(path)
+            if Path(os.path.realpath(path)) == job:
+                continue
+            yield from _recordings(path, job)
         elif path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
             yield path

@@ -36,15 +36,19 @@ class Manifest(Reader):
 
     def items(self, folder: Path) -> Iterator[Item | BadRow]:
         """See `Reader`; a manifest that is missing or cut short is refused, for all of them."""
-        from auricle.training.tar import expanded
-
-        paths = expanded(self.path, Path())
+        paths = self.sources()
         for path in paths:
             if not path.is_file():
                 raise ManifestError(f"{path}: no such manifest; check the path")
         for path in paths:
             for row in with_bad_rows(partial(_rows, path)):
                 yield row if isinstance(row, BadRow) else _item(row, path)
+
+    def sources(self) -> list[Path]:
+        """See `Reader`."""
+        from auricle.training.tar import expanded
+
+        return expanded(self.path, Path())
 
     def example(self, folder: Path) -> ReadExample:
         """See `Reader`: two rows, and one that is cut short between them."""

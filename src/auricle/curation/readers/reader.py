@@ -62,6 +62,14 @@ class Reader:
         """
         raise NotImplementedError
 
+    def sources(self) -> list[Path]:
+        """The files and folders that are read to find items; recordings are told by the items.
+
+        Raises:
+            ConfigError: As `items`.
+        """
+        return []
+
     def example(self, folder: Path) -> ReadExample | None:
         """Lay small files into a folder: tried before a job starts, in a folder thrown away.
 

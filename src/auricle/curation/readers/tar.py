@@ -53,6 +53,13 @@ class Tar(Reader):
             else:
                 yield from map(item_of, group)
 
+    def sources(self) -> list[Path]:
+        """See `Reader`."""
+        from auricle.training.tar import expanded
+
+        names = [self.path] if self.manifest is None else [self.path, self.manifest]
+        return [path for name in names for path in expanded(name, Path())]
+
     def _groups(
         self, shards: Sequence[Path], paths: Sequence[Path], bad_row: OnBadRow
     ) -> Iterator[list[Found]]:

@@ -6,10 +6,11 @@ manifest changes one shard, and not all that come after it.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -19,6 +20,8 @@ from auricle.curation.plan import READ, Plan
 from auricle.curation.running.batches import milliseconds
 from auricle.curation.running.counts import StepCounts
 from auricle.curation.running.store import Result, Store, dropped_line
+from auricle.curation.running.writing import ELSEWHERE, parts_of, sound_path, sources
+from auricle.files import overwriting, refuse_overwriting
 
 if TYPE_CHECKING:
     from auricle.curation.readers import BadRow
@@ -72,28 +75,50 @@ class Numbers:
         return int(n)
 
 
-def read_shards(plan: Plan, folder: Path, *, limit: int | None = None) -> list[ShardRead]:
+def read_shards(
+    plan: Plan, folder: Path, *, limit: int | None = None, outputs: Sequence[str] = ()
+) -> list[ShardRead]:
     """Read all rows and keep them in shards; those that are there already stay as they are.
 
+    Args:
+        plan: Names the readers.
+        folder: The job's.
+        limit: Take no more rows than these.
+        outputs: What the job will replace, as `writing.outputs` gives it.
+
     Raises:
-        ManifestError, ConfigError, MissingExtra: See `Reader.items`.
+        ManifestError, ConfigError, MissingExtra: See `Reader.items`; also if an output is a file
+            that is read.
         OSError: The disk is full.
     """
+    refuse_overwriting(outputs, sources(plan), cure=ELSEWHERE)
+    refuse = overwriting(outputs, cure=ELSEWHERE)
     store = Store(folder)
     shards: list[ShardRead] = []
     size = plan.pipeline.shard.items
     rows = (row for reader in plan.pipeline.read for row in reader.items(folder))
     now = _Open()
+    splits: set[str] = set()
     with Numbers() as numbers:
         for row in islice(rows, limit):
             identity = _take(row, now, numbers)
             if isinstance(row, dict):
-                now.stamps.append(_stamp(row, folder))
+                sound = sound_path(row, folder)
+                now.stamps.append(_stamp(sound))
+                if refuse is not None and sound is not None:
+                    refuse(sound)
+                if isinstance(row.get("split"), str):
+                    splits.add(row["split"])
             if ends_shard(identity, len(now.ids), size):
                 shards.append(_closed(now, store))
                 now = _Open()
     if now.ids:
         shards.append(_closed(now, store))
+    # Rows may say themselves which part they are in: whether those paths are free is known now.
+    rows_of_all = (json.loads(line) for each in shards for line in store.lines(READ, each.key))
+    sounds = (sound for row in rows_of_all if (sound := sound_path(row, folder)))
+    parts = parts_of(outputs, splits)
+    refuse_overwriting(parts, chain(sources(plan), sounds), cure=ELSEWHERE)
     return shards
 
 
@@ -149,10 +174,10 @@ def _closed(now: _Open, store: Store) -> ShardRead:
     return ShardRead(key, len(now.ids), now.counts.milliseconds, digest(now.stamps))
 
 
-def _stamp(item: Item, folder: Path) -> list[int]:
+def _stamp(sound: Path | None) -> list[int]:
     """Size and time of change of the file that holds an item's sound; empty if there is none."""
     try:
-        about = (folder / (item.get("tar") or item["audio_filepath"])).stat()
-    except (KeyError, TypeError, ValueError, OSError):
-        return []
-    return [about.st_size, about.st_mtime_ns]
+        about = None if sound is None else sound.stat()
+    except (ValueError, OSError):
+        about = None
+    return [] if about is None else [about.st_size, about.st_mtime_ns]

@@ -35,7 +35,7 @@ from auricle.curation.running.schedule import Desk, Schedule, Tasks
 from auricle.curation.running.settling import is_open, settle
 from auricle.curation.running.store import Store
 from auricle.curation.running.worker import memory_of
-from auricle.curation.running.writing import WRITTEN
+from auricle.curation.running.writing import WRITTEN, outputs
 from auricle.curation.step import Batch, Step
 from auricle.errors import ConfigError
 
@@ -93,7 +93,8 @@ def run(
         if is_open(pipeline):
             rows_only = planned(replace(pipeline, steps=(), write=()))
             with closing(engine_of(engine, Job(rows_only, folder), {"cpu": 1})) as reading:
-                shards = _read(Tasks(_desk(rows_only, folder, reading, log, watcher)), limit)
+                tasks = Tasks(_desk(rows_only, folder, reading, log, watcher))
+                shards = _read(tasks, limit, outputs(planned(pipeline), folder))
             pipeline = _settled(pipeline, _rows(folder, shards), devices, watcher)
         plan = planned(pipeline)
         before = Choices.read(folder)
@@ -105,7 +106,8 @@ def run(
             facts = {"engine": engine, "devices": list(crew.devices), "slots": dict(crew.slots)}
             choices.write(folder, plan, facts)
             tasks = Tasks(desk)
-            shards = _read(tasks, limit) if shards is None else shards
+            if shards is None:
+                shards = _read(tasks, limit, outputs(plan, folder))
             watcher.started(plan, len(shards))
             summary = write_results(plan, folder, Schedule(desk, tasks, shards).run())
             if pipeline.write or (folder / WRITTEN).exists():
@@ -119,6 +121,7 @@ def run(
 
 def check(
     pipeline: Pipeline,
+    out: str | Path | None = None,
     *,
     engine: EngineName = "local",
     workers: int | None = None,
@@ -128,6 +131,14 @@ def check(
     """All that `run` does before the first item, and nothing is kept of it.
 
     The plan is made, the first row of each reader is read, every example tried, every model loaded.
+
+    Args:
+        pipeline: What would be done.
+        out: The folder that `run` would be given; nothing is written there.
+        engine: As in `run`.
+        workers: As in `run`.
+        devices: As in `run`.
+        watcher: As in `run`.
 
     Returns:
         The plan; `lines` tells it.
@@ -152,7 +163,8 @@ def check(
             desk = _desk(plan, folder, working, log, watcher)
             tasks = Tasks(desk)
             tasks.answers([tasks.task("look", given={"devices": [], "sample": True})])
-            _checked(replace(desk, devices=_placed(plan, tasks, crew)), Choices(crew.threads))
+            desk = replace(desk, devices=_placed(plan, tasks, crew))
+            _checked(desk, Choices(crew.threads), None if out is None else os.path.abspath(out))  # noqa: PTH100
     return plan
 
 
@@ -223,8 +235,8 @@ def _placed(plan: Plan, tasks: Tasks, crew: Crew) -> list[tuple[str, ...]]:
     return [places.get(stage.name, ("cpu",)) for stage in plan.stages]
 
 
-def _checked(desk: Desk, choices: Choices) -> Desk:
-    """Try readers, steps and writers.
+def _checked(desk: Desk, choices: Choices, out: str | None = None) -> Desk:
+    """Try readers, steps and writers; `out` is where a job would write, if that is elsewhere.
 
     Returns:
         The desk with the budgets of costly stages, which are chosen if they are new.
@@ -238,7 +250,7 @@ def _checked(desk: Desk, choices: Choices) -> Desk:
     asked = []
     for number, stage in enumerate(plan.stages):
         if stage.kind == "read":
-            asked.append((number, tasks.task("check", number)))
+            asked.append((number, tasks.task("check", number, out)))
         if not stage.steps:
             continue
         first = stage.steps[0].step
@@ -260,8 +272,9 @@ def _checked(desk: Desk, choices: Choices) -> Desk:
     return replace(desk, budgets=budgets, variants=variants)
 
 
-def _read(tasks: Tasks, limit: int | None) -> list[ShardRead]:
-    (shards,) = tasks.answers([tasks.task("read", given=limit)])
+def _read(tasks: Tasks, limit: int | None, replaced: Sequence[str]) -> list[ShardRead]:
+    given = {"limit": limit, "outputs": replaced}
+    (shards,) = tasks.answers([tasks.task("read", given=given)])
     found: list[ShardRead] = shards
     return found
 

@@ -27,9 +27,16 @@ from auricle.curation.running.examples import open_step, try_examples, try_reade
 from auricle.curation.running.reading import read_shards, sample
 from auricle.curation.running.whole import WholeTask, do_whole
 from auricle.curation.running.working import Opened, StepError, Timing, opened, worked
-from auricle.curation.running.writing import check_writers, write_all
+from auricle.curation.running.writing import (
+    ELSEWHERE,
+    check_writers,
+    outputs,
+    sources,
+    write_all,
+)
 from auricle.curation.step import Batch, Needs, Place, Step
 from auricle.errors import AuricleError, ConfigError, MissingExtra, first_line
+from auricle.files import refuse_overwriting
 
 Heard = Callable[[int], None]
 
@@ -165,11 +172,12 @@ class Bench:
     def _check(self, task: Task) -> Batch | None:
         """Open a stage's steps and try their examples; gives its budget if asked to.
 
-        For the stage that reads, it is the readers and the writers that are tried.
+        For the stage that reads, it is the readers and the writers that are tried, for a job in the
+        folder that is given.
         """
         stage = self.job.plan.stages[task.stage]
         if stage.kind == "read":
-            self._try_ends()
+            self._try_ends(Path(task.given or self.job.folder))
         works = self._opened(stage) if stage.kind == "work" else []
         for i, each in enumerate(stage.steps):
             # A model is tried as it lies there: it makes no files.
@@ -182,30 +190,32 @@ class Bench:
         assert isinstance(first.step, Step)
         return first.step.budget(self._place(first)) if task.given["budget"] else None
 
-    def _try_ends(self) -> None:
-        pipeline = self.job.plan.pipeline
-        check_writers(pipeline.write, self.job.folder)
+    def _try_ends(self, folder: Path) -> None:
+        plan, pipeline = self.job.plan, self.job.plan.pipeline
+        check_writers(pipeline.write, folder)
+        refuse_overwriting(outputs(plan, folder), sources(plan), cure=ELSEWHERE)
         for reader in pipeline.read:
             # Where open files cannot be removed, a data set's stay.
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                try_reader(reader, Path(folder))
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+                try_reader(reader, Path(place))
         for writer in pipeline.write:
-            with tempfile.TemporaryDirectory() as folder:
-                try_writer(writer, Path(folder))
+            with tempfile.TemporaryDirectory() as place:
+                try_writer(writer, Path(place))
 
     def _read(self, task: Task) -> Any:
-        return read_shards(self.job.plan, self.job.folder, limit=task.given)
+        return read_shards(self.job.plan, self.job.folder, **task.given)
 
     def _whole(self, task: Task) -> Any:
         given: WholeTask = task.given
         (each,) = self.job.plan.stages[task.stage].steps
         return do_whole(each, given, self.job.folder)
 
-    def _write(self, task: Task) -> None:
+    def _write(self, _: Task) -> None:
         """Have each writer write all items that are kept."""
         from auricle.curation.running.results import KeptItems
 
-        write_all(self.job.plan.pipeline.write, KeptItems(self.job.folder), self.job.folder)
+        plan, folder = self.job.plan, self.job.folder
+        write_all(plan.pipeline.write, KeptItems(folder), folder, sources(plan))
 
 
 def _is_costly(each: Labelled) -> bool:
