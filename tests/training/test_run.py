@@ -456,3 +456,14 @@ def test_plots_of_what_was_logged(tmp_path: Path) -> None:
         assert run.plots() == []
         run.log(1, "train", {"loss": 2.0, "lr": 0.1})
         assert [p.name for p in run.plots()] == ["loss.png", "lr.png"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_fails_before_it_begins_leaves_nothing(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "run"
+    if there:
+        path.mkdir()
+    with pytest.raises(KeyError), RunFolder.open(path, "name: a\n", resume=False):
+        assert (path / ".lock").exists()
+        raise KeyError
+    assert path.exists() == there and not (path / ".lock").exists()

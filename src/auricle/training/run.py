@@ -25,7 +25,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -330,14 +330,24 @@ def _held(path: Path) -> Iterator[None]:
         from filelock import FileLock, Timeout
     except ImportError:
         raise MissingExtra("training needs an extra: pip install 'auricle[train]'") from None
+    new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / ".lock", timeout=0, thread_local=False)
     try:
-        with FileLock(path / ".lock", timeout=0, thread_local=False):
-            yield
+        lock.acquire()
     except Timeout:
         raise ConfigError(
             f"another process is training in {path}: wait for it, or choose another folder"
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if not holds_run(path):  # it failed before it began
+            with suppress(OSError):
+                Path(lock.lock_file).unlink(missing_ok=True)
+                if new:
+                    path.rmdir()
 
 
 def _check_same(path: Path, recipe_yaml: str) -> None:
