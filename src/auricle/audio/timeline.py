@@ -46,6 +46,7 @@ _TAG_MARKS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
 _WORTH_SEEKING = 30.0
 _PREROLL = 2.0
 _SEEK_EXACTLY = ("wav", "w64", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
+_MOST_PLANES = 8  # from here on PyAV 18 finds more planes than there are, and reads them
 _SOMETHING = 1e-6  # seconds: what is missing says nothing of its length
 _MOST_ERRORS = 100  # of a container, before reading on is given up
 
@@ -344,14 +345,9 @@ def _picked(
     elif count != report.channels:  # they change on the way: what follows is mixed
         check_channels(count, None, track.name)
         wanted = None
-    try:
-        data: npt.NDArray[Any] = frame.to_ndarray()
-    except ValueError as error:
-        raise AudioError(
-            f"{track.name}: {error}; convert it to 16-bit WAV or FLAC first"
-        ) from error
-    if not frame.format.is_planar:
-        data = data.reshape(-1, count).T  # [1, S*C] -> [C, S]
+    data = _values(frame, track.name)
+    if data is None:
+        return None
     samples, inverted = picked(data, wanted)
     if data.dtype.kind == "f" and not _stores_floats(track) and not plausible(samples):
         return None
@@ -359,6 +355,24 @@ def _picked(
     if channel == "all" and wanted is None:
         samples = np.repeat(samples, report.channels, axis=0)
     return samples
+
+
+def _values(frame: AudioFrame, name: str) -> npt.NDArray[Any] | None:
+    """A frame's samples [C, S] as they are stored; None if FFmpeg cannot arrange them."""
+    import av
+
+    count = frame.layout.nb_channels
+    if frame.format.is_planar and count >= _MOST_PLANES:
+        packed = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
+        try:
+            (frame,) = packed.resample(frame)
+        except (av.error.FFmpegError, ValueError):
+            return None
+    try:
+        data: npt.NDArray[Any] = frame.to_ndarray()
+    except ValueError as error:
+        raise AudioError(f"{name}: {error}; convert it to 16-bit WAV or FLAC first") from error
+    return data if frame.format.is_planar else data.reshape(-1, count).T  # [1, S*C] -> [C, S]
 
 
 def _stores_floats(track: Track) -> bool:
