@@ -120,7 +120,7 @@ def test_a_stream_gives_the_same_in_another_order(parquet: Path) -> None:
         assert (item.text, item.duration, item.data) == (other.text, other.duration, other.data)
         assert np.array_equal(item.sound.read(RATE), other.sound.read(RATE))
     orders = [
-        [item.text for item in source.order(np.random.default_rng(seed), 0)] for seed in (1, 1, 2)
+        [item.text for item in source.order(np.random.default_rng(seed))] for seed in (1, 1, 2)
     ]
     assert orders[0] == orders[1] != orders[2]
     assert Counter(orders[0]) == Counter(item.text for item in items)
@@ -131,7 +131,7 @@ def test_a_limit_takes_the_first_rows(parquet: Path, streaming: bool) -> None:
     first = [item.text for item in opened(parquet, streaming=streaming).items()][:3]
     source = opened(parquet, streaming=streaming, limit=3)
     assert [item.text for item in source.items()] == first
-    drawn = source.order(np.random.default_rng(0), 0)
+    drawn = source.order(np.random.default_rng(0))
     assert sorted(item.text for item in drawn) == sorted(first)
 
 

@@ -51,7 +51,7 @@ def test_a_manifest_becomes_items(tmp_path: Path) -> None:
     assert items[1].data == {"speaker": "odd"}  # what is in a field is not held twice
     assert len(items[1].sound.read(RATE)) == 0.4 * RATE
     assert list(texts([source])) == ["a", "ab", "abc"] * 2
-    order = list(source.order(np.random.default_rng(1), 0))
+    order = list(source.order(np.random.default_rng(1)))
     assert sorted(item.name for item in order) == sorted(item.name for item in items)
     assert order != items
 
@@ -217,7 +217,7 @@ def joined(folder: Path, data: DataRecipe = DATA, **join: Any) -> Source:
 def test_utterances_of_a_speaker_are_joined(tmp_path: Path) -> None:
     manifest(tmp_path, 12)
     source = joined(tmp_path, count=(2, 3), pause=(0.1, 0.2))
-    items = list(source.order(np.random.default_rng(1), 0))
+    items = list(source.order(np.random.default_rng(1)))
     used = [part.path for item in items for part in item.sound.parts]  # type: ignore[attr-defined]
     assert len(set(used)) == 12  # everything is heard
     for item in items:
@@ -232,9 +232,9 @@ def test_utterances_of_a_speaker_are_joined(tmp_path: Path) -> None:
         pause = samples[len(parts[0].read(RATE)) :][: int(0.1 * RATE)]
         assert not pause.any()
         assert item.data == {"speaker": item.data["speaker"]}
-    again = list(source.order(np.random.default_rng(1), 0))
+    again = list(source.order(np.random.default_rng(1)))
     assert again == items
-    assert list(source.order(np.random.default_rng(2), 0)) != items
+    assert list(source.order(np.random.default_rng(2))) != items
     assert list(source.items()) == list(source.items())  # for validation
     assert pickle.loads(pickle.dumps(items)) == items
 
@@ -377,7 +377,7 @@ def test_rows_of_any_kind_end_in_items_or_in_one_error(tmp_path: Path, seed: int
                 found = opened(source, tmp_path, data)
                 report = check([found], tokenizer, data, facts, deep=True)
                 json.dumps(report.to_dict())
-                list(found.order(np.random.default_rng(0), 0))
+                list(found.order(np.random.default_rng(0)))
                 report.refuse()
             except AuricleError as error:
                 assert "\n" not in str(error) and len(str(error)) < 2000

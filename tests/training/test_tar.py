@@ -85,13 +85,13 @@ def test_shards_are_shuffled_and_their_members_mixed(tmp_path: Path) -> None:
     source = nemo_shards(tmp_path, sharded=False)
     inside = opened(source, tmp_path, shuffle_buffer=1)
     orders = [
-        [item.text for item in inside.order(np.random.default_rng(seed), 0)] for seed in range(8)
+        [item.text for item in inside.order(np.random.default_rng(seed))] for seed in range(8)
     ]
     assert {tuple(order) for order in orders} == {
         ("0 0", "0 1", "0 x", "y", "1 0", "1 1", "1 x", "y"),
         ("1 0", "1 1", "1 x", "y", "0 0", "0 1", "0 x", "y"),
     }
-    mixed = opened(source, tmp_path).order(np.random.default_rng(0), 0)
+    mixed = opened(source, tmp_path).order(np.random.default_rng(0))
     assert [item.text for item in mixed] not in orders
 
 

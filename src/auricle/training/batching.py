@@ -169,7 +169,7 @@ class Plan:
 
     def _pass(self, number: int, epoch: int, again: int = 0) -> Iterator[Item]:
         rng = np.random.default_rng((self._seed, epoch, number, again, _ORDER))
-        return self._sources[number].order(rng, epoch)
+        return self._sources[number].order(rng)
 
     def _again(self, number: int, epoch: int) -> Iterator[Item]:
         """A source over and over."""

@@ -107,9 +107,9 @@ class _Sifted:
         """Every item once."""
         return (i for i in self._source.items() if _key(i) not in self._without)
 
-    def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
+    def order(self, rng: np.random.Generator) -> Iterator[Item]:
         """Every item once, in the order that `rng` draws."""
-        return (i for i in self._source.order(rng, epoch) if _key(i) not in self._without)
+        return (i for i in self._source.order(rng) if _key(i) not in self._without)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Streamed:
         """A pass as the data lies."""
         return self._sieve.items(_stream_rows(self._stream, self.source))
 
-    def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
+    def order(self, rng: np.random.Generator) -> Iterator[Item]:
         """A pass with shards and a buffer shuffled."""
         seed, buffer = int(rng.integers(1 << 31)), min(_BUFFER, self.data.shuffle_buffer)
         stream = self._stream.shuffle(seed=seed, buffer_size=buffer)

@@ -44,7 +44,7 @@ class Listed:
         """Every item once, as they lie."""
         return itertools.chain.from_iterable(self.groups)
 
-    def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
+    def order(self, rng: np.random.Generator) -> Iterator[Item]:
         """Every item once, shuffled."""
         if len(self.groups) == 1:
             return iter(_permuted(self.groups[0], rng))
@@ -91,9 +91,9 @@ class Joined:
 
     def items(self) -> Iterator[Item]:
         """One pass, always the same."""
-        return self.order(np.random.default_rng(_FIXED_SEED), 0)
+        return self.order(np.random.default_rng(_FIXED_SEED))
 
-    def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
+    def order(self, rng: np.random.Generator) -> Iterator[Item]:
         """A pass drawn by `rng`."""
         wanted, joined = self.join.items, list[Item]()
         while self.parts and (not joined or len(joined) < (wanted or 0)):

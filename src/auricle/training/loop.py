@@ -401,7 +401,7 @@ def _shared(
     at.seconds, training.stop = float(seconds.max()), int(stop.max())
     at.position = batches[-1].after
     if lost.any():
-        for line in ranks.gathered(accelerator, [line for batch in batches for line in batch.lost]):
+        for line in ranks.gathered([line for batch in batches for line in batch.lost]):
             training.progress.said(line)
     facts = {name: float(loss.mean()) for name, loss in zip(names, losses, strict=True)}
     sizes = {"audio_seconds": float(heard.sum()), "lost": int(lost.sum())}
@@ -422,8 +422,8 @@ def _non_finite(
 ) -> NonFiniteLoss:
     """The error that names what was heard in a step whose loss or gradients are no numbers."""
     broken = [b for b, s in zip(batches, sums, strict=True) if not math.isfinite(s["loss"])]
-    losses = ranks.gathered(training.accelerator, broken)
-    at_fault = losses or ranks.gathered(training.accelerator, list(batches))
+    losses = ranks.gathered(broken)
+    at_fault = losses or ranks.gathered(list(batches))
     step, place = training.at.step + 1, ""
     if training.run is not None:
         for number, batch in enumerate(at_fault):
@@ -493,7 +493,7 @@ def _judged(training: _Training, facts: Mapping[str, int]) -> float:
     found = Validation.of_numbers(accelerator.reduce(numbers, "sum").tolist(), own.errors)
     values = found.values(training.objective.default_head)
     training.wer = values["wer"]
-    training.heard = ranks.gathered(accelerator, list(own.heard))
+    training.heard = ranks.gathered(list(own.heard))
     left_out = sum(training.left_out.values()) + found.lost
     if training.run is not None:
         training.run.log(at.step, "validation", {**values, **facts, "left_out": left_out})
@@ -570,7 +570,7 @@ def _restore(training: _Training, folder: Path) -> None:
         ConfigError: The ranks do not see the same folder, or another model to begin with.
     """
     found = training.run.last() if training.run is not None else last_state(folder)
-    steps = set(ranks.gathered(training.accelerator, [found[0] if found else 0]))
+    steps = set(ranks.gathered([found[0] if found else 0]))
     if len(steps) > 1:
         raise ConfigError(
             f"the processes find saves of different steps in {folder} ({sorted(steps)}): "

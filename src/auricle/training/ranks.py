@@ -81,7 +81,7 @@ def agreed(accelerator: Any, make: Callable[[], Made]) -> Made:
     return made[0]  # type: ignore[no-any-return]
 
 
-def gathered(accelerator: Any, own: list[Made]) -> list[Made]:
+def gathered(own: list[Made]) -> list[Made]:
     """The lists of all ranks, one after the other, on every rank."""
     from accelerate.utils import gather_object
 

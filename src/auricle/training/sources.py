@@ -51,7 +51,7 @@ class Source(Protocol):
     def items(self) -> Iterator[Item]:
         """A pass in an order that is always the same."""
 
-    def order(self, rng: np.random.Generator, epoch: int) -> Iterator[Item]:
+    def order(self, rng: np.random.Generator) -> Iterator[Item]:
         """A pass in an order that `rng` draws."""
 
 
