@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from auricle.training import plots
+from auricle.training import plots, ranks
 from auricle.training.loop import TrainResult, train
 from auricle.training.recipe import Recipe
 from tests.training.tiny import SMALLER, Hearing, differing, metrics, saved, state, tiny
@@ -101,6 +104,41 @@ def test_a_wish_to_stop_saves_first(tmp_path: Path, name: str, ending: str) -> N
     assert saved(run) == [4, 6]  # all ranks hear of it in the step after
     assert finish(recipe, run) == TrainResult(run, 9, whole.wer, "finished")
     assert_same_run(run, tmp_path / "whole", 9)
+
+
+@pytest.mark.parametrize(("begun", "now"), [(2, 1), (1, 3)])
+def test_a_run_goes_on_with_the_threads_it_began_with(
+    tmp_path: Path, begun: int, now: int
+) -> None:
+    """Sums of another number of threads have other last bits."""
+    recipe = tiny(tmp_path, *RANDOM, *OPTIMIZERS["adamw"], "train.steps=9")
+    run, hearing = tmp_path / "run", Hearing()
+    with ranks.threads_given_back():
+        torch.set_num_threads(begun)
+        train(recipe, tmp_path / "whole")
+        train(recipe, run, progress=Hearing(SIGTERM=5))
+        torch.set_num_threads(now)
+        train(recipe, run, resume=True, progress=hearing)
+        assert torch.get_num_threads() == now
+    assert_same_run(run, tmp_path / "whole", 9)
+    told = f"going on from step 6; each process takes {begun} threads as before, not {now}"
+    assert told in hearing.lines
+    starts = json.loads((run / "versions.json").read_text())
+    assert [start["threads"] for start in starts] == [[begun], [begun]]
+
+
+def test_what_else_changes_the_last_bits_is_said(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, *RANDOM, *OPTIMIZERS["adamw"], "train.steps=4")
+    run, hearing = tmp_path / "run", Hearing()
+    train(recipe, run)
+    file = run / "checkpoints" / "step-00000004" / "state.json"
+    saved_there = json.loads(file.read_text())
+    saved_there["facts"]["arithmetic"][0]["torch"] = "1.0"
+    file.write_text(json.dumps(saved_there))
+    longer = replace(recipe, train=replace(recipe.train, steps=5))
+    train(longer, run, resume=True, progress=hearing)
+    line = next(line for line in hearing.lines if line.startswith("going on"))
+    assert line.startswith("going on from step 4; the last bits may differ: saved with torch 1.0, ")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits to the size of files")

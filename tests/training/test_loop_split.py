@@ -21,6 +21,7 @@ from auricle.training.reading import to_yaml
 from auricle.training.recipe import AdaptRecipe, LoraRecipe, Recipe
 from tests.training.tiny import SMALLER, differing, metrics, saved, state, tiny, tuned
 from tests.training.together import train_together
+from tests.working import PATIENCE
 
 HEADS = ["[ctc]", "[rnnt]", "[tdt]", "[ctc, rnnt]", "[ctc, tdt]"]
 REDUCTIONS = ["mean_batch", "mean_volume"]
@@ -167,11 +168,13 @@ def test_torchrun_that_is_stopped_goes_on(runs: Path, tmp_path: Path) -> None:
         while not (run / "metrics.jsonl").exists() and stopped.poll() is None:
             time.sleep(0.005)
         stopped.send_signal(signal.SIGTERM)
-        said = stopped.communicate(timeout=120)[0]
+        said = stopped.communicate(timeout=PATIENCE)[0]
     assert saved(run), said
     end = saved(run)[-1] + 3
     recipe = replace(recipe, train=replace(recipe.train, steps=end))
-    train_together([(recipe, run), (recipe, tmp_path / "whole")])
+    assert state(run, end - 3)["facts"]["arithmetic"][1]["threads"] == 1
+    train_together([(recipe, run)], threads=(2, 3))
+    train_together([(recipe, tmp_path / "whole")])
     assert_same_state(run, tmp_path / "whole", end)
 
 

@@ -8,24 +8,35 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from auricle.training import plots
 from auricle.training.loop import train
 from auricle.training.recipe import Recipe
+from tests.working import PATIENCE
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__, "torch._dynamo", "accelerate", "av", "filelock"])
 
 
-def train_together(runs: Sequence[tuple[Recipe, Path]], *, fsdp: bool = False) -> None:
-    """Train one after the other, going on with what is there; each on both processes."""
+def train_together(
+    runs: Sequence[tuple[Recipe, Path]], *, fsdp: bool = False, threads: tuple[int, int] = (1, 1)
+) -> None:
+    """Train one after the other, going on with what is there; each on both processes.
+
+    Each has its number of `threads`; torchrun gives one.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [SERVER.Process(target=_rank, args=(r, port, list(runs), fsdp)) for r in range(2)]
+    ranks = [
+        SERVER.Process(target=_rank, args=(rank, port, list(runs), fsdp, threads[rank]))
+        for rank in range(2)
+    ]
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(300)
+        process.join(PATIENCE)
         process.kill()
     assert [process.exitcode for process in ranks] == [0, 0]
 
@@ -37,7 +48,10 @@ def train_undrawn(runs: Sequence[tuple[Recipe, Path]]) -> None:
         train(recipe, folder, resume=True)
 
 
-def _rank(rank: int, port: int, runs: Sequence[tuple[Recipe, Path]], fsdp: bool) -> None:
+def _rank(
+    rank: int, port: int, runs: Sequence[tuple[Recipe, Path]], fsdp: bool, threads: int
+) -> None:
+    torch.set_num_threads(threads)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if fsdp:
@@ -50,7 +64,6 @@ def _rank(rank: int, port: int, runs: Sequence[tuple[Recipe, Path]], fsdp: bool)
 
 def _on_cpus() -> None:
     """FSDP as `accelerate launch --use_fsdp --fsdp_version 2` sets it, which it does for GPUs."""
-    import torch
     from accelerate.state import DistributedType, PartialState
 
     os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}

@@ -113,6 +113,7 @@ class _Training:
     progress: Progress
     signals: list[int]  # those that this process was sent
     left_out: Counter[str]  # held-out rows that are not judged, by reason
+    arithmetic: list[dict[str, Any]] = field(default_factory=list)  # of all ranks
     at: Standing = field(default_factory=Standing)
     began: float = field(default_factory=time.monotonic)  # when `at.seconds` was 0
     stop: int = 0  # the signal that some rank was sent
@@ -152,13 +153,17 @@ def train(
     main = accelerator.is_main_process
     told: Progress = (progress or Silent()) if main else Silent()
     opened = RunFolder.open(folder, to_yaml(recipe), resume=resume) if main else nullcontext()
-    with opened as run, caught(_SIGNALS) as signals:
+    with ranks.threads_given_back(), opened as run, caught(_SIGNALS) as signals:
         training = _prepared(recipe, accelerator, run, told, signals)
         try:
             if resume:
                 _restore(training, folder)
+            training.arithmetic = ranks.arithmetic(accelerator)
             if run is not None:
-                run.write_start({"seed": recipe.train.seed, "processes": accelerator.num_processes})
+                threads = [facts["threads"] for facts in training.arithmetic]
+                run.write_start(
+                    {"seed": recipe.train.seed, "processes": len(threads), "threads": threads}
+                )
             told.started(training.total, recipe.train.minutes, training.at.step)
             if recipe.init_from is not None and training.at.step == 0:
                 _judge_before(training)
@@ -550,6 +555,7 @@ def _save(training: _Training) -> None:
             **at.to_dict(),
             "scaler": scaler and scaler.state_dict(),
             "base": training.base,
+            "arithmetic": training.arithmetic,
         },
     }
     if training.run is not None:
@@ -593,7 +599,10 @@ def _restore(training: _Training, folder: Path) -> None:
     if scaler and training.accelerator.scaler is not None:
         training.accelerator.scaler.load_state_dict(scaler)
     training.at = Standing.from_dict(state["facts"])
-    training.progress.said(f"going on from step {step}")
+    notes = []
+    if before := state["facts"].get("arithmetic"):
+        notes = ranks.repeat_arithmetic(training.accelerator, before)
+    training.progress.said("; ".join([f"going on from step {step}", *notes]))
 
 
 def _average_best(training: _Training) -> None:

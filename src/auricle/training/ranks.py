@@ -95,6 +95,55 @@ def numbers(accelerator: Any, values: Sequence[Any]) -> Tensor:
     return torch.tensor(values, dtype=dtype, device=device)
 
 
+def arithmetic(accelerator: Any) -> list[dict[str, Any]]:
+    """What the last bits of each rank's results depend on besides recipe and data, by rank."""
+    device = accelerator.device
+    own = {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "matmul": torch.get_float32_matmul_precision(),
+    }
+    return gathered(accelerator, [own])
+
+
+def repeat_arithmetic(accelerator: Any, before: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Take as many threads as each rank had, given `arithmetic`; says that, and what is else now.
+
+    The threads stay for the process: see `threads_given_back`.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    now = arithmetic(accelerator)
+    if len(before) != world:
+        return [f"{world} processes instead of {len(before)} hear the data in another order"]
+    torch.set_num_threads(before[rank]["threads"])
+    old, new = ([facts["threads"] for facts in facts_of] for facts_of in (before, now))
+    lines = []
+    if old != new:
+        asked, had = (", ".join(map(str, sorted(set(counts)))) for counts in (old, new))
+        lines.append(f"each process takes {asked} threads as before, not {had}")
+    changed = {
+        f"{key} {was[key]}, now {value}"
+        for was, is_now in zip(before, now, strict=True)
+        for key, value in is_now.items()
+        if key != "threads" and was.get(key, value) != value
+    }
+    if changed:
+        lines.append(f"the last bits may differ: saved with {'; '.join(sorted(changed))}")
+    return lines
+
+
+@contextmanager
+def threads_given_back() -> Iterator[None]:
+    """Leave the process with the number of threads it came with."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def share_buffers(accelerator: Any, model: nn.Module) -> None:
     """Give all ranks the first one's buffers: each has its own statistics of a live BatchNorm."""
     if accelerator.num_processes > 1:
