@@ -23,6 +23,7 @@ from auricle.curation.table import COMPOSITES, READERS, STEPS, WRITERS, found
 from tests.cli.conftest import Run, start
 from tests.conftest import ROOT
 from tests.curation.synthetic import tone
+from tests.patience import PATIENCE
 
 PAGE = ROOT / "docs" / "curation.md"
 
@@ -133,19 +134,19 @@ def test_ctrl_c_leaves_what_is_done(data: Path) -> None:
         *command, "-o", "broken", program=HEARS_CTRL_C, cwd=data, start_new_session=True
     )
     journal = data / "broken" / "metrics.jsonl"
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not (journal.exists() and b'"items"' in journal.read_bytes()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "the same command goes on" in err
     assert not (data / "broken" / "summary.json").exists()
     for folder in ("broken", "whole"):
         again = start(*command, "-o", folder, cwd=data)
-        assert again.wait(60) == 0, again.communicate()
+        assert again.wait(PATIENCE) == 0, again.communicate()
     for name in ("manifest.jsonl", "filtered.jsonl", "quarantined.jsonl", "summary.json"):
         assert (data / "broken" / name).read_bytes() == (data / "whole" / name).read_bytes()
 

@@ -14,6 +14,7 @@ import typer
 import auricle
 from auricle.errors import CheckpointError
 from tests.cli.conftest import FakeRecognizer, Run, start
+from tests.patience import PATIENCE
 
 
 def test_version(run: Run) -> None:
@@ -115,7 +116,7 @@ def test_completion_can_be_installed_and_completes(run: Run) -> None:
         "COMP_CWORD": "3",
     }
     process = start(env=variables)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert err == ""
     assert out.split() == ["nvidia/parakeet-tdt-0.6b-v2", "nvidia/parakeet-tdt-0.6b-v3"]
 
@@ -172,7 +173,7 @@ def test_start_up_is_quick_and_light() -> None:
         "atexit.register(lambda: print(*{m.split('.')[0] for m in sys.modules}, file=sys.stderr))"
     )
     process = start("--help", program=program)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     loaded = set(err.split()) - set(sys.stdlib_module_names)
     assert loaded
@@ -185,4 +186,4 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=PATIENCE) == 141

@@ -18,6 +18,7 @@ import auricle
 from auricle.streaming.events import event_from_dict
 from tests.cli.conftest import Run, start
 from tests.cli.fake_streaming import FakeRecognizer
+from tests.patience import PATIENCE
 
 FAKE = """
 import auricle
@@ -503,7 +504,7 @@ def test_a_real_signal_while_sound_is_waited_for(tmp_path: Path) -> None:
     lines = [process.stdout.readline() for _ in range(3)]
     assert json.loads(lines[2]) == {"type": "partial", "text": "w0 w1 w2", "stable": "w0 w1"}
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (130, "")
     assert json.loads(out)["segment"]["text"] == "w0 w1 w2"
 
@@ -515,7 +516,7 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     assert process.stdout.readline() == "w0 w1 w2 w3 w4\n"
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=PATIENCE) == 141
 
 
 # Manifests

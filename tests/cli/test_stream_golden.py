@@ -13,6 +13,7 @@ import auricle
 from auricle import audio
 from tests.cli.conftest import Run, start
 from tests.conftest import GOLDEN
+from tests.patience import PATIENCE
 
 MODEL = GOLDEN / "nemo" / "streaming_hybrid.nemo"
 CLIPS = [GOLDEN / "wav" / f"{name}.wav" for name in ("syllable", "phrase", "talk")]
@@ -38,7 +39,7 @@ def program(*words: str | Path, data: bytes | None = None) -> tuple[int, str, st
         run.stdin.buffer.write(data)
         run.stdin.close()
         run.stdin = None
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=PATIENCE)
     return run.returncode, out, err
 
 

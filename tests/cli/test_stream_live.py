@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from auricle.cli import live
 from auricle.streaming.events import Event, Final, Partial
 from auricle.types import Segment
+from tests.patience import PATIENCE
 
 LONG = "one two three four five six seven"
 
@@ -218,7 +219,7 @@ def test_a_real_terminal(tmp_path: Path) -> None:
     )
     os.close(theirs)
     heard = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             more = os.read(ours, 4096)
@@ -230,7 +231,7 @@ def test_a_real_terminal(tmp_path: Path) -> None:
         if b"w4\r\n" in heard:
             resize(8)
     os.close(ours)
-    assert process.wait(timeout=30) == 0 and process.stderr and process.stderr.read() == b""
+    assert process.wait(timeout=PATIENCE) == 0 and process.stderr and process.stderr.read() == b""
     text = heard.decode()
     assert "\r\x1b[2Kw0\x1b[2m w1\x1b[22m" in text
     assert "\r\x1b[2Kw0 w1 w2 w3 w4\r\n" in text

@@ -14,6 +14,7 @@ import pytest
 from auricle.training.tokenizing import open_tokenizer
 from tests.cli.conftest import Run, start
 from tests.conftest import GOLDEN, ROOT
+from tests.patience import PATIENCE
 
 TEXTS = ["Hello World, this is it!", "The quick brown fox", "Jumps over the lazy dog", "Is it?"]
 
@@ -122,7 +123,7 @@ def test_the_commands_of_the_page(
 
 def test_the_terminal_is_not_flooded(manifest: Path, tmp_path: Path) -> None:
     process = start("tokenizer", "build", manifest, "-o", tmp_path / "t", "--size", "34")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert out.splitlines() == [f"{tmp_path / 't'}\tunigram\t34 pieces"]
     assert err.splitlines() == ["auricle: building from 20 texts"]

@@ -17,6 +17,7 @@ from auricle.training.reading import recipe_names
 from auricle.training.recipe import Recipe
 from tests.checkpoints.goldens import GOLDEN
 from tests.cli.conftest import Run, start
+from tests.patience import PATIENCE
 from tests.tiny_whisper import write_tiny_whisper
 from tests.training.tones import corpus
 
@@ -346,5 +347,5 @@ def test_help_needs_no_torch() -> None:
         "if m in sys.modules], file=sys.stderr))"
     )
     process = start("train", "--help", program=program)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0 and "--resume" in out and err == "[]\n"

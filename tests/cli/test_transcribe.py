@@ -13,6 +13,7 @@ import pytest
 
 from auricle.formats import FORMATS
 from tests.cli.conftest import FakeRecognizer, Run, start, write_wav
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -356,17 +357,17 @@ class Slow:
     def transcribe_iter(self, sources, **options):
         for source in sources:
             yield Transcript("done", duration=1.0)
-            time.sleep(60)
+            time.sleep(600)
 auricle.load = lambda *a, **k: Slow()
 """
     out = tmp_path / "out"
     process = start("transcribe", recordings, "-o", out, program=program)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (out / "deep" / "one.txt").exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.startswith("auricle: interrupted; 1 of 3 done") and err.count("\n") == 1
     assert tree(out) == ["deep/one.txt"]

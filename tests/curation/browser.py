@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 60.0
+from tests.patience import PATIENCE
 
 
 @contextmanager

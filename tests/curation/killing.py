@@ -32,6 +32,7 @@ from auricle.curation.step import Batch, Place, Step, Work
 from auricle.curation.writers import Manifest
 from auricle.files import write_atomic
 from tests.curation.fakes import Added, Firsts, Odd, Parts, Rows, Trouble, doubled
+from tests.patience import PATIENCE
 
 POISON, HANGS, RAISES = 31, 52, 94
 HOLDING = "holding"  # beside the output: of each worker, what it was at last
@@ -112,7 +113,7 @@ def pipeline() -> Pipeline:
         ],
         write=[Manifest("clean.jsonl")],
         shard=Shard(64),
-        timeout=1.5,
+        timeout=4.0,  # seconds: what does not hang takes milliseconds
     )
 
 
@@ -190,7 +191,7 @@ def _one_job(
                 assert driver.wait(luck.uniform(0.0, 1.0)) == 0, "the driver failed"
                 return
             if sum(verdict.kills.values()) >= kills:
-                assert driver.wait(120) == 0, "the driver failed"
+                assert driver.wait(PATIENCE) == 0, "the driver failed"
                 return
             workers = _workers(out)
             if workers and luck.random() < 0.5:
@@ -250,7 +251,7 @@ def _kill_worker(pid: int, out: Path, killed_alone: set[str]) -> str:
 
 def _left(pids: Sequence[int]) -> int:
     """How many processes there still are, when they have had time to end."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while any(map(_alive, pids)) and time.monotonic() < end:
         time.sleep(0.02)
     return sum(map(_alive, pids))

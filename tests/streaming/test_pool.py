@@ -16,6 +16,7 @@ from auricle.streaming.pool import Streams
 from auricle.streaming.stepping import Decoded
 from auricle.streaming.stream import Stream
 from auricle.types import Transcript
+from tests.patience import PATIENCE
 from tests.streaming.test_stream import STREAMING, assert_same, clip, golden
 
 ENDING = Endpointing(silence_ms=160)
@@ -211,7 +212,7 @@ def test_waiting_for_work() -> None:
         stream = pool.open()
         late = threading.Timer(0.05, lambda: stream.push(clip()))
         late.start()
-        assert pool.wait(10)
+        assert pool.wait(PATIENCE)
         late.join()
         assert pool.ready()
 
@@ -231,7 +232,7 @@ def test_many_threads_push_while_one_steps() -> None:
         speakers = [threading.Thread(target=speak, args=[stream]) for stream in streams]
         for speaker in speakers:
             speaker.start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while len(pool) and time.monotonic() < deadline:
             pool.wait(1)
             for stream, event in pool.step():
@@ -346,7 +347,7 @@ def test_who_waits_is_told_that_the_pool_closes() -> None:
     with golden("streaming_hybrid", "rnnt").streams() as pool:
         pool.open()
         found: list[bool] = []
-        waiting = threading.Thread(target=lambda: found.append(pool.wait(60)))
+        waiting = threading.Thread(target=lambda: found.append(pool.wait(PATIENCE)))
         waiting.start()
     waiting.join(10)
     assert found == [False]

@@ -107,9 +107,7 @@ def test_a_wish_to_stop_saves_first(tmp_path: Path, name: str, ending: str) -> N
 
 
 @pytest.mark.parametrize(("begun", "now"), [(2, 1), (1, 3)])
-def test_a_run_goes_on_with_the_threads_it_began_with(
-    tmp_path: Path, begun: int, now: int
-) -> None:
+def test_a_run_goes_on_with_the_threads_it_began_with(tmp_path: Path, begun: int, now: int) -> None:
     """Sums of another number of threads have other last bits."""
     recipe = tiny(tmp_path, *RANDOM, *OPTIMIZERS["adamw"], "train.steps=9")
     run, hearing = tmp_path / "run", Hearing()

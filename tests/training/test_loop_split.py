@@ -19,9 +19,9 @@ from auricle.training import plots, ranks
 from auricle.training.loop import train
 from auricle.training.reading import to_yaml
 from auricle.training.recipe import AdaptRecipe, LoraRecipe, Recipe
+from tests.patience import PATIENCE
 from tests.training.tiny import SMALLER, differing, metrics, saved, state, tiny, tuned
 from tests.training.together import train_together
-from tests.working import PATIENCE
 
 HEADS = ["[ctc]", "[rnnt]", "[tdt]", "[ctc, rnnt]", "[ctc, tdt]"]
 REDUCTIONS = ["mean_batch", "mean_volume"]

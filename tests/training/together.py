@@ -13,7 +13,7 @@ import torch
 from auricle.training import plots
 from auricle.training.loop import train
 from auricle.training.recipe import Recipe
-from tests.working import PATIENCE
+from tests.patience import PATIENCE
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__, "torch._dynamo", "accelerate", "av", "filelock"])

@@ -105,7 +105,7 @@ def arithmetic(accelerator: Any) -> list[dict[str, Any]]:
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "matmul": torch.get_float32_matmul_precision(),
     }
-    return gathered(accelerator, [own])
+    return gathered([own])
 
 
 def repeat_arithmetic(accelerator: Any, before: Sequence[Mapping[str, Any]]) -> list[str]:

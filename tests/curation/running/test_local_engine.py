@@ -22,6 +22,7 @@ from auricle.curation.step import step
 from auricle.errors import ConfigError
 from tests.conftest import ROOT
 from tests.curation.fakes import Opens, Rows, Trouble, same
+from tests.patience import PATIENCE
 
 CPU = ("cpu",)
 TROUBLE = Trouble(kills=(1,), hangs=(2,), raises=(3,))
@@ -133,7 +134,7 @@ time.sleep(60)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     driver.stdout.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while (left := [pid for pid in pids if alive(pid)]) and time.monotonic() < end:
         time.sleep(0.02)
     assert left == []

@@ -26,6 +26,7 @@ from tests.conftest import ROOT
 from tests.curation.fakes import Opens, Rows, Trouble, same
 from tests.curation.killing import HOLDING, kill_test, results
 from tests.curation.running.test_local_engine import alive, batch, event
+from tests.patience import PATIENCE
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="the extra ray is not installed"
@@ -209,7 +210,7 @@ def test_ray_of_its_own_ends_with_the_driver_and_the_next_one_goes_on(tmp_path: 
     assert len(processes) > 5
     killed.kill()
     killed.wait()
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while (left := [pid for pid in processes if alive(pid)]) and time.monotonic() < end:
         time.sleep(0.05)
     assert left == []
