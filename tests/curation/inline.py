@@ -48,7 +48,7 @@ class InlineEngine:
             raise DriverKilled
         task = self.queue.pop(self.luck.randrange(len(self.queue)))
         if task.kind == "batch":
-            numbers = {json.loads(line)["number"] for line in task.given}
+            numbers = {json.loads(line).get("number") for line in task.given}
             if numbers & self.poison:
                 return Died(task, "signal 9", opened=True)
             if numbers & self.hanging:

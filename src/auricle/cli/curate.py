@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from auricle.cli.options import Quiet
-from auricle.errors import ConfigError
+from auricle.errors import ConfigError, escaped
 
 if TYPE_CHECKING:
     from auricle.cli.curating import Curating
@@ -138,7 +138,9 @@ def _run(
     from auricle.curation.running.runner import run
 
     try:
-        watch.said(f"auricle: reading rows and trying every step; all goes into {folder}")
+        watch.said(
+            f"auricle: reading rows and trying every step; all goes into {escaped(str(folder))}"
+        )
         summary = run(pipeline, folder, **crew, limit=limit, watcher=watch)
     except KeyboardInterrupt:
         watch.said("auricle: interrupted; what is done is kept, and the same command goes on")

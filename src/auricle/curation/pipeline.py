@@ -6,6 +6,7 @@ A file is found by its path, or by its name in `auricle/pipelines`.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ _BRANCHES = "branches"
 _WHEN = "when"
 _MODULE = re.compile(r"\W")
 _SUFFIXES = (".yaml", ".yml")
+_UNWRITABLE = re.compile(r"[\ud800-\udfff]")  # what Python makes of names that are not UTF-8
 # Where changes on a command line name files, and where they may.
 _PATHS = re.compile(r"read(\.\d+)?\.\w+\.(path|manifest)(\.\d+)?|steps\..+\.adapter")
 _MAYBE_PATHS = re.compile(r"read(\.\d+)?\.\w+\.name|steps\..+\.model")
@@ -71,6 +73,13 @@ class Pipeline:
     def __post_init__(self) -> None:
         if not self.name.strip(". ") or any(c in self.name for c in "/\\\0"):
             raise ConfigError(f"name is {self.name!r}; it names a folder, so leave slashes out")
+        refuse_unwritable(self.name, "name")
+        for reader in self.read:
+            for key in (*reader.paths, *reader.maybe_paths):
+                value = getattr(reader, key)
+                for path in [value] if isinstance(value, str) else value or ():
+                    # Rows name recordings from the root.
+                    refuse_unwritable(os.path.abspath(path), f"{key} of the reader")  # noqa: PTH100
         if not self.timeout > 0:
             raise ConfigError(f"timeout must be more than 0 seconds, got {self.timeout}")
 
@@ -85,6 +94,16 @@ class _Document:
     steps: list[Any] = field(default_factory=list)
     write: list[Any] = field(default_factory=list)
     timeout: float = 600.0
+
+
+def refuse_unwritable(path: str | Path, what: str) -> None:
+    """Raise for a name that no row can hold, because it is not UTF-8.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if _UNWRITABLE.search(str(path)):
+        raise ConfigError(f"{what} is {path}, which is not UTF-8: rename it, or make a link to it")
 
 
 def pipeline_names() -> tuple[str, ...]:
@@ -122,6 +141,7 @@ def load_pipeline(
     values = read_document(file, where=where, what="pipeline")
     for text in overrides:
         key, value = split_override(text, "shard.items=64")
+        refuse_unwritable(text, "a change")
         changed = _from_here(parsed(value, f"the value of {key}"), key)
         set_value(values, key, changed, where=where)
     files = [Path(file).expanduser().resolve() for file in step_files]
@@ -134,7 +154,7 @@ def load_pipeline(
             raise ConfigError("read names no reader")
         writers = [reading.made(*entry, WRITERS, "writer") for entry in _entries(document.write)]
         return Pipeline(
-            name=document.name or Path(file.name).stem,
+            name=document.name or _UNWRITABLE.sub("_", Path(file.name).stem),
             read=readers,
             steps=reading.nodes(document.steps, "steps"),
             write=writers,

@@ -68,8 +68,8 @@ def heard(
         AudioError: As `read_sound` does; what is wrong behind the header comes with the blocks.
     """
     start, seconds = stretch(item)
-    if channel is None and isinstance(item.get("channel"), int):
-        channel = item["channel"]
+    if channel is None and not isinstance(item.get("channel"), list):  # of several, all are mixed
+        channel = None if item.get("channel") is None else _whole(item, "channel")
     if report is None and item.get("missing_seconds", 0) != 0:
         report = ReadReport()
     with (
@@ -197,7 +197,13 @@ def sound_file(item: Mapping[str, Any], place: Place) -> Iterator[Path | BinaryI
         raise AudioError(f"audio_filepath is {name!r}, which names no file", "no such file")
     if "tar" not in item:
         path = place.folder / name
-        if path.is_fifo():  # it may never end, and cannot be read twice
+        try:
+            endless = path.is_fifo()  # it may never end, and cannot be read twice
+        except OSError as error:  # a name of 300 characters, a folder that is closed to us
+            raise AudioError(
+                f"{path}: cannot be opened: {error.strerror}", "cannot be read"
+            ) from error
+        if endless:
             raise AudioError(f"{path}: is a pipe, not a file; give an audio file", "not a file")
         yield path
         return
@@ -208,7 +214,7 @@ def sound_file(item: Mapping[str, Any], place: Place) -> Iterator[Path | BinaryI
         reason = "no such file" if isinstance(error, FileNotFoundError) else "cannot be read"
         raise AudioError(f"{shard}: cannot be opened: {error.strerror}", reason) from error
     with file:
-        start, size = int(item["tar_offset"]), int(item["tar_size"])
+        start, size = (_whole(item, key) for key in ("tar_offset", "tar_size"))
         if shard.stat().st_size < start + size:
             raise AudioError(f"{shard}: is cut short before the end of {name}", "truncated")
         yield cast(BinaryIO, FilePart(file, start, size, f"{shard}: {name}"))
@@ -237,6 +243,13 @@ def _complete(
             "are there",
             "truncated",
         )
+
+
+def _whole(item: Mapping[str, Any], key: str) -> int:
+    value = item.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise AudioError(f"{key} must be a number from 0 up, got {value!r}", f"no such {key}")
+    return value
 
 
 def _seconds(item: Mapping[str, Any], key: str) -> float | None:

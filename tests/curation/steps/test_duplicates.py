@@ -79,8 +79,8 @@ def test_the_first_stays_and_is_named() -> None:
     assert found == [
         items[0],
         items[1],
-        Filtered(items[2], "duplicate audio", "of 0"),
-        Filtered(items[3], "duplicate audio", "of 0"),
+        Filtered(items[2], "duplicate audio", "of item 0"),
+        Filtered(items[3], "duplicate audio", "of item 0"),
         items[4],
     ]
 
@@ -92,7 +92,7 @@ def test_words_are_compared_as_they_are_spoken() -> None:
     found = decided(items, by=("text",), text="said")
     kept = [one["item_id"] for one in found if isinstance(one, dict)]
     assert kept == ["0", "2", "3", "4", "6", "7"]
-    assert [one.detail for one in found if isinstance(one, Filtered)] == ["of 0", "of 0"]
+    assert [one.detail for one in found if isinstance(one, Filtered)] == ["of item 0", "of item 0"]
 
 
 @given(pairs=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["a", "b", "c", ""]))))
@@ -111,7 +111,7 @@ def test_every_item_dropped_is_like_one_that_stays(pairs: list[tuple[int, str]])
         ]
         assert isinstance(one, dict) == (not like)
         if isinstance(one, Filtered):
-            holder = kept[one.detail.removeprefix("of ")]
+            holder = kept[one.detail.rpartition("item ")[2]]
             key = KEY if one.reason == "duplicate audio" else "text"
             assert holder[key] == item[key]
         else:

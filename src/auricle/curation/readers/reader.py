@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from auricle.training.rows import Found
 
 T = TypeVar("T")
+
+_MANY_DIGITS = re.compile(r"\d{309}")  # what no float can hold has so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +89,35 @@ def absolute(path: str | Path) -> str:
 
 
 def checked(item: Item, name: str) -> Item | BadRow:
-    """The item, if it can be written down again: JSON without NaN, text without half characters."""
+    """The item, if it can be written down again and worked with.
+
+    That is JSON without NaN and without numbers that no float can hold, text without half
+    characters.
+    """
     try:
-        canonical(item).encode("utf-8")
+        text = canonical(item)
+        text.encode("utf-8")
+        if _MANY_DIGITS.search(text):
+            json.loads(text, parse_int=_bounded)
     except UnicodeEncodeError:
-        return _unwritable(item, name, "a text or a file's name that is not Unicode")
+        return _unwritable(item, name, "a text or a file's name that is not UTF-8")
     except (TypeError, ValueError, RecursionError) as error:
         return _unwritable(item, name, str(error))
     if "\0" in str(item.get("audio_filepath")):
         return _unwritable(item, name, "audio_filepath holds a null character")
     return item
+
+
+def _bounded(digits: str) -> float:
+    """A whole number as a float.
+
+    Raises:
+        ValueError: It is too large for one.
+    """
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"a number of {len(digits)} digits")
+    return number
 
 
 def item_of(found: Found) -> Item | BadRow:

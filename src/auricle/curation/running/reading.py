@@ -20,7 +20,7 @@ from auricle.curation.plan import READ, Plan
 from auricle.curation.running.batches import milliseconds
 from auricle.curation.running.counts import StepCounts
 from auricle.curation.running.store import Result, Store, dropped_line
-from auricle.curation.running.writing import ELSEWHERE, parts_of, sound_path, sources
+from auricle.curation.running.writing import ELSEWHERE, parts_of, recordings, sound_path, sources
 from auricle.files import overwriting, refuse_overwriting
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ def read_shards(
         for row in islice(rows, limit):
             identity = _take(row, now, numbers)
             if isinstance(row, dict):
-                sound = sound_path(row, folder)
-                now.stamps.append(_stamp(sound))
-                if refuse is not None and sound is not None:
-                    refuse(sound)
+                now.stamps.append(_stamp(sound_path(row, folder)))
+                if refuse is not None:
+                    for sound in recordings([row], folder):
+                        refuse(sound)
                 if isinstance(row.get("split"), str):
                     splits.add(row["split"])
             if ends_shard(identity, len(now.ids), size):
@@ -116,9 +116,9 @@ def read_shards(
         shards.append(_closed(now, store))
     # Rows may say themselves which part they are in: whether those paths are free is known now.
     rows_of_all = (json.loads(line) for each in shards for line in store.lines(READ, each.key))
-    sounds = (sound for row in rows_of_all if (sound := sound_path(row, folder)))
     parts = parts_of(outputs, splits)
-    refuse_overwriting(parts, chain(sources(plan), sounds), cure=ELSEWHERE)
+    everything = chain(sources(plan), recordings(rows_of_all, folder))
+    refuse_overwriting(parts, everything, cure=ELSEWHERE)
     return shards
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from auricle.curation.engines import Engine, EngineName, Job, engine_of
 from auricle.curation.items import Item
 from auricle.curation.metrics import METRICS, MetricsLog
-from auricle.curation.pipeline import Pipeline
+from auricle.curation.pipeline import Pipeline, refuse_unwritable
 from auricle.curation.plan import READ, Plan, planned
 from auricle.curation.progress import Silent, Watcher
 from auricle.curation.running.folder import Choices, held, tidy
@@ -87,6 +87,7 @@ def run(
     """
     folder = Path(os.path.abspath(out))  # noqa: PTH100  # without `..`, links as they are
     watcher = watcher or Silent()
+    refuse_unwritable(folder, "the job's folder")
     with held(folder), MetricsLog(folder / METRICS) as log:
         log.append({"time": round(time.time(), 3), "event": "start", "engine": engine})
         shards = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path, PurePath
 
@@ -97,8 +98,8 @@ def write_all(
     before = _known(folder)
     now = {os.path.normpath(name) for writer in writers for name in writer.targets(items)}
     _refuse_clashes(sorted(now))
-    sounds = (sound for item in items if (sound := sound_path(item, folder)))
-    refuse_overwriting((folder / name for name in now), chain(read, sounds), cure=ELSEWHERE)
+    replaced = [folder / name for name in now]
+    refuse_overwriting(replaced, chain(read, recordings(items, folder)), cure=ELSEWHERE)
     _note(folder, before | now)  # whoever is killed behind this leaves nothing unknown
     for writer in writers:
         writer.write(items, folder)
@@ -111,6 +112,15 @@ def sound_path(item: Item, folder: Path) -> Path | None:
     """The file that holds an item's sound, which may be a tar; None if no path is said."""
     name = item.get("tar") or item.get("audio_filepath")
     return folder / name if isinstance(name, str) else None
+
+
+def recordings(items: Iterable[Item], folder: Path) -> Iterator[Path]:
+    """The files that hold the sound of items, as far as they are there."""
+    for item in items:
+        sound = sound_path(item, folder)
+        with suppress(OSError, ValueError):  # a name too long, or with a null character
+            if sound is not None and sound.is_file():
+                yield sound
 
 
 def _refuse_clashes(paths: Sequence[str]) -> None:

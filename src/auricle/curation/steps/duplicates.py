@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,8 @@ class Duplicates(Composite):
     """Drop what has the sound of an item before it, or its words, or (with both) either.
 
     Words are compared in lower case and without punctuation; items without any are no duplicates.
-    The reason is `duplicate audio` or `duplicate text`, the detail names the item that stays.
+    The reason is `duplicate audio` or `duplicate text`, the detail names the recording
+    and the item that stays.
     """
 
     by: Same | tuple[Same, ...] = "audio"
@@ -79,6 +80,8 @@ class Fingerprint(Step):
 class Firsts(WholeStep):
     """Keep the first of all items that share a hash of their sound, or their normalised words."""
 
+    version: ClassVar[int] = 2
+
     by: tuple[Same, ...]
     text: str = "text"
 
@@ -110,7 +113,7 @@ class Firsts(WholeStep):
                 yield Filtered(item, reason, f"of {holder}")
                 continue
             for one in shared:
-                one.hold(number, str(item[ID]))
+                one.hold(number, _called(item))
             yield item
 
     def _hashes(self, items: Iterable[Item], kind: Same) -> Iterator[bytes | None]:
@@ -134,10 +137,17 @@ class _Shared:
         """The item that is kept of those that are like this one."""
         return self._holders.get(int(self._groups[number]))
 
-    def hold(self, number: int, item_id: str) -> None:
+    def hold(self, number: int, name: str) -> None:
         """Keep this item."""
         if (group := int(self._groups[number])) >= 0:
-            self._holders[group] = item_id
+            self._holders[group] = name
+
+
+def _called(item: Item) -> str:
+    """An item as people find it: its recording, where in that it begins, and its id."""
+    start = f" from {item['offset']} s" if item.get("offset") else ""
+    sound = f"{item['audio_filepath']}{start}, " if item.get("audio_filepath") else ""
+    return f"{sound}item {item[ID]}"
 
 
 def _groups(hashes: Iterable[bytes | None]) -> npt.NDArray[np.int32]:
