@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -113,3 +114,10 @@ def test_what_is_new_elsewhere_or_no_file_may_be_written(tmp_path: Path) -> None
     (tmp_path / "b").mkdir()
     refuse_overwriting([tmp_path / "b"], [tmp_path / "a" / "a.wav", tmp_path / ("n" * 300)])
     refuse_overwriting(["/dev/null"], ["/dev/null"])
+
+
+def test_names_in_bytes_that_are_no_text_are_written_as_json_has_them(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff \xc3\xa9.wav")
+    row = json.dumps({"name": name}, ensure_ascii=False)
+    written = write_atomic(tmp_path / "a.json", row).read_text(encoding="utf-8")
+    assert written == '{"name": "\\udcff \u00e9.wav"}' and json.loads(written) == {"name": name}

@@ -55,11 +55,15 @@ def file_beside(path: str | Path) -> Iterator[BinaryIO]:
 def write_atomic(path: str | Path, content: str | bytes) -> Path:
     """Write the whole of a file by `file_beside`; text is UTF-8 with plain newlines everywhere.
 
+    Bytes of a file's name that are no UTF-8 are written as JSON escapes them.
+
     Raises:
         OSError: As in `file_beside`.
     """
     with file_beside(path) as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        if isinstance(content, str):
+            content = content.encode("utf-8", "backslashreplace")
+        file.write(content)
     return Path(path)
 
 

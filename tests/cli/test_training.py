@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -349,3 +350,18 @@ def test_help_needs_no_torch() -> None:
     process = start("train", "--help", program=program)
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0 and "--resume" in out and err == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux alone")
+def test_a_name_in_bytes_that_are_no_text_is_shown_and_written(loop: FakeLoop, toy: Path) -> None:
+    """In what --dry-run shows, and in a run folder; the process has a real stdout."""
+    manifest = next(Path("tones").glob("*.jsonl"))
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    name = os.fsdecode(b"tones/\xff.wav")
+    Path("tones", rows[0]["audio_filepath"]).rename(name)
+    rows[0]["audio_filepath"] = Path(name).name
+    rows.append({**rows[1], "audio_filepath": "gone-\udcff.wav"})
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    process = start("train", str(toy), "--dry-run", cwd=Path.cwd())
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "gone-\\udcff.wav" in out and err == ""

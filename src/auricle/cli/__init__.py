@@ -30,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The words after `auricle`; None takes them from `sys.argv`.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-        sys.stdout.reconfigure(encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may be in bytes that are no text, and terminals know few characters.
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
         from auricle.cli.app import app
 
