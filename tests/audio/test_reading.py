@@ -9,6 +9,7 @@ import tracemalloc
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from media import chirp, encode
 
 from auricle import audio
+from auricle.audio.containers import Guarded
 from auricle.errors import AudioError, ConfigError
 
 RATE = 16_000
@@ -308,3 +310,39 @@ def test_many_planar_channels_are_read_one_by_one(layout: str) -> None:
     assert len(heard) == count
     assert np.allclose(np.stack(heard), wanted, atol=1e-4)
     assert np.allclose(audio.read(file.getvalue()), wanted.mean(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rate", "options"), [(44_100, {}), (16_000, {}), (44_100, {"write_xing": "0"})]
+)
+def test_rows_of_an_mp3_are_reached_by_an_index_that_is_made_once(
+    rate: int, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.mp3"
+    path.write_bytes(encode(chirp(120.0, rate), "mp3", "libmp3lame", rate, options=options))
+    whole = audio.read(path)
+    size, counts = path.stat().st_size, []
+
+    def read(self: Guarded, count: int = -1) -> bytes:
+        content = original(self, count)
+        counts[-1] += len(content)
+        return content
+
+    original = Guarded.read
+    monkeypatch.setattr(Guarded, "read", read)
+    for start, seconds in ((100.0, 1.0), (40.0007, 2.0), (33.3, 5.0), (110.0, None), (119.5, 3.0)):
+        counts.append(0)
+        part = audio.read(path, start=start, seconds=seconds)
+        first = round(start * RATE)
+        stop = None if seconds is None else first + round(seconds * RATE)
+        assert len(part) == len(whole[first:stop])
+        assert np.allclose(part, whole[first:stop], atol=1e-5)
+    assert counts[0] >= size and max(counts[1:]) < size / 3
+    path.write_bytes(encode(chirp(60.0, rate), "mp3", "libmp3lame", rate, options=options))
+    with pytest.raises(AudioError, match=r"but the sound ends at 60\.\d\d s"):
+        audio.read(path, start=100.0)
+    cut = path.read_bytes()[: path.stat().st_size * 2 // 3]
+    path.write_bytes(cut)
+    recording = audio.record(path, start=35.0)
+    assert recording.warnings == audio.record(cut, start=35.0).warnings != ()
+    assert len(recording.channels[0]) == len(audio.record(cut, start=35.0).channels[0])

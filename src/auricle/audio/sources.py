@@ -130,7 +130,7 @@ class FilePart(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, start: int, size: int, name: str = "") -> None:
         self.name = name
-        self._file, self._start, self._size, self._at = file, start, size, 0
+        self.file, self.start, self._size, self._at = file, start, size, 0
 
     def readable(self) -> bool:
         """It is."""
@@ -152,8 +152,8 @@ class FilePart(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer, up to the part's end."""
-        self._file.seek(self._start + self._at)
-        content = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        self.file.seek(self.start + self._at)
+        content = self.file.read(max(0, min(len(buffer), self._size - self._at)))
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from auricle.audio.containers import MAX_CHANNELS, Track, opened_track
 from auricle.audio.headers import mp3_frame, priming, tags_behind
+from auricle.audio.indexing import FrameIndex, frame_index
 from auricle.audio.resampling import HIGHEST_RATE, LOWEST_RATE, Samples
 from auricle.audio.sources import FilePart, Opened
 from auricle.errors import AudioError
@@ -139,9 +140,38 @@ def spans(track: Track, channel: Channel, report: ReadReport, start: float = 0.0
         AudioError: Nothing can be decoded, the channel is not there, or the timestamps ask for
             hours of silence.
     """
-    if not track.header.links:
+    if track.header.links:
+        yield from _chained(track, channel, report)
+    elif track.form == "mp3" and start >= _WORTH_SEEKING and (index := frame_index(track)):
+        yield from _from_frame(track, index, channel, report, start)
+    else:
         yield from _placed(track, channel, report, start)
-        return
+
+
+def _from_frame(
+    track: Track, index: FrameIndex, channel: Channel, report: ReadReport, start: float
+) -> Iterator[Span]:
+    """An MP3 from a frame on that stands well before `start`, since a frame builds on others."""
+    begin = 0.0
+    if track.stream.start_time is not None and track.stream.time_base is not None:
+        begin = float(track.stream.start_time * track.stream.time_base)
+    number = index.before(min(start + begin, float(index.times[-1])) - _PREROLL)
+    first, earlier = int(index.bytes[number]), float(index.times[number]) - begin
+    part = cast(BinaryIO, FilePart(track.file.file, first, track.header.size - first))
+    with opened_track(Opened(part, track.name)) as rest:
+        for span in _placed(rest, channel, report):
+            place, samples = earlier + span.start, span.samples
+            if track.promised is not None:  # what pads the last frame is told by the first one
+                samples = samples[:, : max(0, round((track.promised - place) * span.rate))]
+            yield Span(place, span.rate, samples)
+    report.end += earlier
+    if track.promised is not None:
+        report.end = min(report.end, track.promised)
+        report.cut = track.promised - report.end
+
+
+def _chained(track: Track, channel: Channel, report: ReadReport) -> Iterator[Span]:
+    """The links of a chained Ogg, one after the other."""
     end = 0.0
     for number, (first, size) in enumerate(track.header.links):
         part = cast(BinaryIO, FilePart(track.file.file, first, size))
@@ -223,7 +253,8 @@ def _conclude(track: Track, decoder: _Decoder, report: ReadReport, end: float, b
     promised = track.promised
     cut: float | None = 0.0
     if promised is not None:
-        cut = max(0.0, promised - base - end)
+        padded = base if track.form == "mp3" else 0.0  # which its count leaves out
+        cut = max(0.0, promised + padded - base - end)
     elif decoder.broke_off and (track.info.duration or 0.0) > end + _LEAST_PROMISED:
         cut = (track.info.duration or 0.0) - end
     else:
