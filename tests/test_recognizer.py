@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -226,3 +227,9 @@ def test_a_failure_is_plain_values_too(asr: auricle.Recognizer, tmp_path: Path) 
 def test_the_types_of_the_public_calls_are_checked_with_the_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "tests/public_types.py" in settings["tool"]["mypy"]["files"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, -math.inf])
+def test_a_batch_has_a_length(asr: auricle.Recognizer, seconds: float) -> None:
+    with pytest.raises(auricle.ConfigError, match="batch_seconds must be a number above 0"):
+        asr.transcribe(CLIPS[0], batch_seconds=seconds)

@@ -480,7 +480,7 @@ def _choose() -> tuple[str, str]:
         return DEFAULT_MODEL, "the default, found in the local cache"
     if not embedded.installed():
         return DEFAULT_MODEL, "the default, from the hub"
-    return EMBEDDED, f"{DEFAULT_MODEL} is not in the local cache; name another with -m"
+    return EMBEDDED, f"{DEFAULT_MODEL} is not in the local cache; name a model to take another"
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -150,8 +151,8 @@ def run(engine: Engine, recordings: Iterable[Source], job: Job) -> Iterator[Tran
             that the engine cannot honour.
     """
     budget = engine.batch_seconds if job.batch_seconds is None else job.batch_seconds
-    if budget <= 0:
-        raise ConfigError(f"batch_seconds must be more than 0, got {budget}")
+    if not 0 < budget < math.inf:
+        raise ConfigError(f"batch_seconds must be a number above 0, got {budget:g}")
     for window in _windows(_read_ahead(recordings, engine, job), budget):
         for reading in window:
             if reading.error is not None and job.on_error == "raise":

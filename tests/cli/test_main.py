@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -12,8 +13,9 @@ import pytest
 import typer
 
 import auricle
+from auricle.cli import worded
 from auricle.errors import CheckpointError
-from tests.cli.conftest import FakeRecognizer, Run, start
+from tests.cli.conftest import FakeRecognizer, Run, start, write_wav
 from tests.patience import PATIENCE
 
 
@@ -187,3 +189,125 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=PATIENCE) == 141
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX file descriptors")
+@pytest.mark.parametrize("closed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "words", [("models", "list"), ("train", "--list"), ("--help",), ("transcribe", "gone.wav")]
+)
+def test_closed_standard_streams_are_no_error(words: tuple[str, ...], closed: int) -> None:
+    process = start(*words, preexec_fn=lambda: os.close(closed))
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == (2 if "gone.wav" in words else 0)
+    assert "unexpected" not in err and "Traceback" not in err
+    if closed != 1 and process.returncode == 0:
+        assert out
+
+
+def test_a_closed_standard_input_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    code, _, err = run("transcribe", "-")
+    assert code == 2 and "standard input is closed" in err
+
+
+@pytest.mark.parametrize("command", ["transcribe", "stream"])
+def test_an_empty_name_is_not_this_folder(run: Run, command: str) -> None:
+    code, _, err = run(command, "")
+    assert code == 2 and "empty name" in err
+
+
+def test_a_name_that_is_no_text_can_be_printed(
+    run: Run, fake: FakeRecognizer, tmp_path: Path
+) -> None:
+    for name in ("a\udcff.wav", "b.wav"):
+        write_wav(tmp_path / name)
+    process = start(
+        "transcribe",
+        tmp_path,
+        program="import auricle\n"
+        "from tests.cli.conftest import FakeRecognizer\n"
+        "auricle.load = FakeRecognizer().load",
+    )
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (0, "")
+    assert sorted(out.splitlines())[0].startswith("a\\udcff.wav: this is a\\udcff")
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "no choice of language: leave language= out",
+            "no choice of language: leave --language out",
+        ),
+        ("latency_ms=-5 is none; untrained=True", "--latency-ms -5 is none; --untrained"),
+        ("task='translate' needs Whisper", "--task translate needs Whisper"),
+        ("add init_from=MODEL or data.language=de", "add init_from=MODEL or data.language=de"),
+        ("one\ntwo", "one two"),
+    ],
+)
+def test_messages_name_options_as_they_are_typed(message: str, said: str) -> None:
+    assert worded(message) == said
+
+
+def test_a_message_has_an_end() -> None:
+    assert len(worded("ä" * 100_000).encode()) < 2000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("transcribe", "IN", "-o", "out.docx"),
+        ("transcribe", "IN", "-o", "out.mp3"),
+        ("stream", "IN/one.wav", "-o", "out.pdf"),
+        ("convert", "model", "out.onnx"),
+        ("train", "digits", "-o", "out.nemo"),
+        ("finetune", "digits_noise", "-o", "out.nemo"),
+        ("curate", "clean", "-o", "out.jsonl"),
+        ("tokenizer", "build", "IN", "-o", "out.model"),
+    ],
+)
+def test_no_folder_is_made_of_a_name_that_files_have(
+    run: Run,
+    fake: FakeRecognizer,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for data in ("digits.jsonl", "noise.jsonl"):  # the recipes' defaults
+        write_wav(tmp_path / "a.wav")
+        (tmp_path / data).write_text('{"audio_filepath": "a.wav", "text": "a", "speaker": "x"}')
+    code, _, err = run(*(word.replace("IN", str(recordings)) for word in words))
+    assert code == 2 and "out." in err, err
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("out")]
+
+
+def test_a_folder_of_such_a_name_that_is_there_is_taken(
+    run: Run, fake: FakeRecognizer, recordings: Path, tmp_path: Path
+) -> None:
+    for name in ("out.docx", "run.v2", "a.lr1e3"):
+        if name == "out.docx":
+            (tmp_path / name).mkdir()
+        assert run("transcribe", recordings / "one.wav", "-o", tmp_path / name)[0] == 0
+        assert (tmp_path / name / "one.txt").exists()
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(
+    run: Run,
+    fake: FakeRecognizer,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "deep"):
+        code, _, err = run("transcribe", recordings, "-o", output)
+        assert code == 2 and "cannot be an output folder" in err
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    for output in ("out", "out.jsonl"):
+        code, _, err = run("transcribe", recordings, "-o", tmp_path / output)
+        assert code == 2 and "it may not be written to" in err
+    assert fake.heard == []

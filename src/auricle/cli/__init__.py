@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,6 +22,11 @@ EXIT_UNEXPECTED = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
+# How messages name the parameters of `Recognizer.transcribe` and `stream` that are options here.
+_PARAMETER = re.compile(
+    r"\b(language|task|timestamps|channel|track|head|adapter|batch_seconds|latency_ms|lookahead"
+    r"|untrained|vad)=(True|'\w+'|-?\d+|)(?!\w)"
+)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,8 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The words after `auricle`; None takes them from `sys.argv`.
     """
+    # Closed by the caller (>&-): what is said goes nowhere, and no file takes their numbers.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files may be in bytes that are no text, and terminals know few characters.
+        # File names need not be text, and a terminal may lack characters.
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
@@ -72,12 +81,16 @@ def _tell(error: Exception) -> int:
         return EXIT_MISTAKE
     # Typer's usage errors; where their classes live changes with its version.
     if hasattr(error, "format_message"):
-        say_error(f"{error.format_message()} (see auricle --help)")
+        said = error.format_message().replace(": Value error, ", ": ")  # pydantic's, in Typer
+        say_error(f"{said} (see auricle --help)")
         return EXIT_MISTAKE
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         cure = "; make room, then run it again" if error.errno in DISK_FULL else ""
         say_error(f"{where}{error.strerror}{cure}")
+        return EXIT_PARTIAL
+    if isinstance(error, MemoryError):
+        say_error("there is not enough memory for this; try shorter recordings or smaller batches")
         return EXIT_PARTIAL
     say_error(
         f"unexpected {type(error).__name__}: {first_line(error)} "
@@ -88,4 +101,15 @@ def _tell(error: Exception) -> int:
 
 def say_error(message: str) -> None:
     """One line on stderr."""
-    print(f"auricle: error: {one_line(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
+    print(f"auricle: error: {worded(message)}", file=sys.stderr)  # noqa: T201
+
+
+def worded(message: str) -> str:
+    """A message in one line, the parameters in it by the names that they have as options."""
+    return _PARAMETER.sub(_option, one_line(" ".join(message.split())))
+
+
+def _option(parameter: re.Match[str]) -> str:
+    """`untrained=True` is `--untrained`, `language='de'` is `--language de`."""
+    name, value = parameter[1].replace("_", "-"), parameter[2].strip("'")
+    return f"--{name}" if value in ("", "True") else f"--{name} {value}"

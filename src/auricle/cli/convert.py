@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from auricle.cli.options import HeadName, Overwrite, Quiet
+from auricle.cli.outputs import refuse_file_name
 from auricle.errors import ConfigError
 
 
@@ -54,6 +55,8 @@ def convert(
     Face and CTranslate2.
     """
     format_ = to or (Format.NEMO if target.suffix == ".nemo" else None)
+    if target.suffix != ".nemo":
+        refuse_file_name(target, "what this writes")
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already: --overwrite replaces it")
     if quantization is not None and format_ not in (None, Format.CTRANSLATE2):

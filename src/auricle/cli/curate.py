@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from auricle.cli.options import Quiet
+from auricle.cli.outputs import refuse_file_name
 from auricle.errors import ConfigError, escaped
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def curate(
         return _list()
     if pipeline is None:
         raise ConfigError("give a pipeline: a YAML file, or a name that auricle curate --list has")
+    if output is not None:
+        refuse_file_name(output, "a job")
     from auricle.cli.curating import Curating
     from auricle.cli.reporting import warnings_to
     from auricle.curation.pipeline import load_pipeline

@@ -24,6 +24,7 @@ from auricle.errors import AudioError, ConfigError, MissingExtra, first_line
 BLOCK_SECONDS = 0.02  # what a block adds to the latency
 _MICROPHONE_BLOCKS = 3000  # a minute may wait for the model, then sound is lost
 _STALLED_SECONDS = 1.0
+MOST_CHANNELS = 256
 _CONTAINERS = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"caff": "CAF"}
 
 log = logging.getLogger("auricle")
@@ -82,8 +83,9 @@ class Pcm:
     def __post_init__(self) -> None:
         if self.rate is not None:
             check_rate(self.rate, "--rate")
-        if self.channels < 1:
-            raise ConfigError(f"--channels must be 1 or more, got {self.channels}")
+        if not 1 <= self.channels <= MOST_CHANNELS:
+            bound = "1 or more" if self.channels < 1 else f"at most {MOST_CHANNELS}"
+            raise ConfigError(f"--channels must be {bound}, got {self.channels}")
 
     @property
     def frame(self) -> int:

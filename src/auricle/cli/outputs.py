@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from auricle.types import Transcript
 
 Existing = Literal["refuse", "skip", "replace"]
+_FILE_SUFFIX = re.compile(r"\.(?!v\d)(?:[a-z]{2,5}\d?|safetensors|textgrid)")
 TIMED = ("srt", "vtt", "ctm", "tsv")
 
 
@@ -73,12 +75,29 @@ def plan(sources: Sequence[Source], wish: Wish) -> Destination:
         if wish.formats not in ((), (suffix,)):
             raise ConfigError(f"{output} is {suffix}, and -f asks for {','.join(wish.formats)}")
         return _Files(sources, [{suffix: output}], wish)
+    if suffix and (output.is_file() or names_a_file(output)):
+        raise ConfigError(
+            f"{output}: no format ends in .{suffix}; choose one of {', '.join(FORMATS)}, jsonl"
+        )
     wanted = wish.formats or ("txt",)
     files = [
         {format_: output / f"{name}.{format_}" for format_ in wanted}
         for name in output_names(sources)
     ]
     return _Files(sources, files, wish)
+
+
+def names_a_file(path: Path) -> bool:
+    """Whether a name that should be a folder's ends as files do, and nothing is called so yet."""
+    return _FILE_SUFFIX.fullmatch(path.suffix.lower()) is not None and not path.exists()
+
+
+def refuse_file_name(folder: Path, what: str) -> None:
+    """Raise a ConfigError where the name of an output folder is one that files have."""
+    if names_a_file(folder):
+        raise ConfigError(
+            f"{folder}: {what} is a folder; leave {folder.suffix} out, or make that folder first"
+        )
 
 
 def output_names(sources: Sequence[Source]) -> list[str]:
@@ -271,7 +290,10 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be an output folder: {error.strerror}") from None
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise ConfigError(f"{folder} cannot be an output folder: {reason}") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder} cannot be an output folder: it may not be written to")
 
 
 def _refusal(there: Sequence[Path], wish: Wish) -> str:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from auricle.cli import worded
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress
@@ -75,7 +77,7 @@ class Report:
     def fail(self, message: str) -> None:
         """One recording could not be transcribed."""
         self.failed += 1
-        self.say(f"auricle: error: {' '.join(message.split())}")
+        self.say(f"auricle: error: {worded(message)}")
         self._advance()
 
     def say(self, line: str) -> None:

@@ -128,6 +128,8 @@ def stream(
     import auricle
     from auricle import manifests
 
+    if not source:
+        raise ConfigError("the input is an empty name: give a file, a manifest, - or mic")
     report = report or latency_report
     options = {
         "latency_ms": latency_ms,
@@ -249,14 +251,9 @@ def _destination(sound: Sound, output: Path | None, *, overwrite: bool) -> Desti
     if output is None:
         return None
     from auricle.cli.outputs import Wish, plan
-    from auricle.formats import FORMATS, SubtitleOptions
+    from auricle.formats import SubtitleOptions
     from auricle.transcribe import Source
 
-    suffix = output.suffix.lower().removeprefix(".")
-    if suffix not in ("", "jsonl", *FORMATS) and not output.is_dir():
-        raise ConfigError(
-            f"{output}: no format ends in .{suffix}; choose one of {', '.join(FORMATS)}"
-        )
     existing: Existing = "replace" if overwrite else "refuse"
     recording = Source(sound.path, sound.name)
     return plan([recording], Wish(output, (), existing, SubtitleOptions(), resumable=False))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auricle.cli.options import BARE, Overwrite, Quiet
+from auricle.cli.outputs import refuse_file_name
 from auricle.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def build(
     The folder holds tokenizer.model, tokenizer.vocab and vocab.txt: a recipe takes it as
     tokenizer.path, and NeMo as tokenizer.dir. The same text gives the same files.
     """
+    refuse_file_name(output, "a tokenizer")
     if (output / _MODEL).exists() and not overwrite:
         raise ConfigError(f"{output} holds a tokenizer already: --overwrite replaces it")
     if output.exists() and not output.is_dir():

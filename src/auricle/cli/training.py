@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auricle.cli.options import DryRun, Quiet, Resume, RunFolder, Show
+from auricle.cli.outputs import refuse_file_name
 from auricle.errors import AuricleError, ConfigError, ManifestError, NonFiniteLoss
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ def carry_out(
     """
     from auricle.training.reading import to_yaml
 
+    if output is not None:
+        refuse_file_name(output, "a run")
     if show:
         typer.echo(to_yaml(recipe), nl=False)
         return 0

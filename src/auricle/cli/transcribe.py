@@ -206,9 +206,13 @@ def _sources(inputs: Sequence[str]) -> list[Source]:
 
     if list(inputs).count("-") > 1:
         raise ConfigError("- (standard input) can be read once only")
+    if "" in inputs:
+        raise ConfigError("an input is an empty name: give a file, a folder, a manifest or -")
     found: list[Source] = []
     for item in inputs:
         if item == "-":
+            if sys.stdin is None:
+                raise ConfigError("standard input is closed: pipe a recording into it")
             found.append(Source(None, "stdin", data=sys.stdin.buffer.read()))
         else:
             found += sources([item])

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auricle.errors import AuricleError, CheckpointError, ModelNotFound, first_line
+from auricle.errors import AuricleError, CheckpointError, ModelNotFound, first_line, one_line
 from auricle.hub import catalogue
 from auricle.hub.cache import WEIGHTS, archive_among, cache_folder, cached
 
@@ -264,13 +264,8 @@ def _called(repository: str, revision: str | None) -> str:
 
 
 def _cut(name: str) -> str:
-    """What a message shows of a name: one line, and no more of it than anybody reads."""
-    shown = name if name.strip() and name.isprintable() else ascii(name)
-    return (
-        shown
-        if len(shown) <= 2 * _LONGEST_ID
-        else f"{shown[:_LONGEST_ID]}... ({len(name)} characters)"
-    )
+    """What a message shows of a name."""
+    return one_line(name, 2 * _LONGEST_ID) if name.strip() else repr(name)
 
 
 def _doubt(repository: str) -> str:
