@@ -65,6 +65,16 @@ def test_a_named_pipe_is_read(wav: bytes, tmp_path: Path) -> None:
     writer.join()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auricle.audio.sources._PIPE_SECONDS", 0.01)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AudioError, match="is a pipe, and nothing was written to it"):
+        audio.read(tmp_path / "pipe")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,13 @@ def test_priming_that_no_header_states_is_known_of_an_encoder_that_names_itself(
     assert 0 <= len(heard) - len(expected) <= 0.07 * RATE
     nameless = audio.read(content.replace(b"Lavc", b"Abcd"))
     assert delay(nameless, expected) / RATE == pytest.approx(1024 / rate, abs=0.001)
+
+
+def test_speex_starts_where_its_sound_does() -> None:
+    """`chirp(0.8, 16_000)` by speexenc 1.2.1 --quality 4: 223 samples stand before it."""
+    heard = audio.read(Path(__file__).with_name("chirp_16k.spx"))
+    assert abs(delay(heard, chirp(0.8, RATE))) <= 8
+    assert audio.length(Path(__file__).with_name("chirp_16k.spx")) == len(heard) / RATE
 
 
 def test_a_clock_that_stands_still_says_nothing() -> None:

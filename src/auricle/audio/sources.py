@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import shutil
 import stat
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO, cast
 from auricle.errors import AudioError
 
 _IN_MEMORY = 64 << 20
+_PIPE_SECONDS = 60.0
 _ADDRESS = re.compile(r"(^|[/\\])[A-Za-z][A-Za-z0-9+.-]+:(?=[/\\])|^[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -70,7 +72,7 @@ def _open_path(path: Path) -> BinaryIO:
             raise AudioError(
                 f"{path}: is a device, not a file; give an audio or video file", "not a file"
             )
-        return path.open("rb")
+        return _open_pipe(path) if stat.S_ISFIFO(mode) else path.open("rb")
     except FileNotFoundError:
         raise no_such_file(path) from None
     except OSError as error:
@@ -79,6 +81,19 @@ def _open_path(path: Path) -> BinaryIO:
         raise
     except ValueError as error:  # a null byte in the name
         raise AudioError(f"{str(path)!r} is not a file name: {error}", "no such file") from error
+
+
+def _open_pipe(path: Path) -> BinaryIO:
+    """A named pipe, once something is written to it: opening it plainly would wait for ever."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not select.select([file], [], [], _PIPE_SECONDS)[0]:
+        os.close(file)
+        raise AudioError(
+            f"{path}: is a pipe, and nothing was written to it for {_PIPE_SECONDS:.0f} seconds",
+            "not a file",
+        )
+    os.set_blocking(file, True)
+    return os.fdopen(file, "rb")
 
 
 def no_such_file(path: str | Path, cure: str = "check the path") -> AudioError:
