@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import unicodedata
 
 import pytest
 
@@ -85,6 +86,27 @@ def test_rates_and_sums() -> None:
 def test_the_plain_form(text: str, expected: str) -> None:
     assert plain(text) == expected
     assert plain(expected) == expected
+
+
+def test_the_plain_form_does_not_depend_on_how_unicode_spells_it() -> None:
+    """Of random texts in many scripts, with marks, joiners and directions among them."""
+    scripts = (
+        "abc XY.,'-\u1ea1\u1ea3\u1ea5 e\u0301\u0323\u0302"
+        "\u4f60\u597d\uff0c\uff01 \u304b\u304c\uff76\uff9e"
+        "\ud55c\uad6d\u1112\u1161\u11ab \u0f56\u0f7c\u0f0b"
+        "\u05e9\u05dc\u200f\u200e\u0639\u064b\u0640 "
+        "\u0915\u094d\u200d\u0937\u200c \u0e2a\u0e27\u0e31\u200b"
+        "\u00bd\u00b2\u2122\ufb01\u2026\uff05 \u0130\u1e9e\u01c5"
+        "\u00ad\u2060\ufeff\u202a\u2028\u0085\u00a0\u3000"
+    )
+    rng = random.Random(0)
+    for _ in range(500):
+        text = "".join(rng.choice(scripts) for _ in range(rng.randint(1, 20)))
+        form = plain(text)
+        assert plain(form) == form
+        for other in ("NFC", "NFD", "NFKC", "NFKD"):
+            assert plain(unicodedata.normalize(other, text)) == form
+        assert word_errors(text, unicodedata.normalize("NFD", text)).total == 0
 
 
 def test_scripts_without_spaces_are_counted_by_characters() -> None:

@@ -60,9 +60,9 @@ def plain(text: str) -> str:
     without a trace (`U.S.` is `us`); numbers are not spelled out. Texts that a normaliser of a
     language would call equal may differ here.
     """
-    text = unicodedata.normalize("NFC", comparable(text).lower())
+    text = comparable(text).lower()
     kept = [_plain_character(text, i) for i in range(len(text))]
-    return " ".join("".join(kept).split())
+    return unicodedata.normalize("NFC", " ".join("".join(kept).split()))
 
 
 def word_errors(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +366,29 @@ def test_a_tar_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ManifestError, match=r"cut\.tar: is cut short"):
             members(tmp_path / "cut.tar")
     assert [member.name for member in members(tmp_path / "whole.tar")] == list(files)
+
+
+def test_a_tar_with_any_header_ends_in_one_error(tmp_path: Path) -> None:
+    """Sizes below 0 or beyond all bounds, headers of other kinds, names of any bytes."""
+    rng = random.Random(0)
+    files = {"a.wav": wav(tone(0.01)), "a.json": b'{"text": "a"}', "x" * 120 + ".txt": b"b"}
+    whole = write_tar(tmp_path / "0.tar", files).read_bytes()
+    heads = [at for at in range(0, len(whole), 512) if whole[at + 257 : at + 262] == b"ustar"]
+    for _ in range(300):
+        content = bytearray(whole)
+        head = rng.choice(heads)
+        for _ in range(rng.randint(1, 4)):
+            place = rng.choice([0, 100, 124, 125, 130, 156, 345, rng.randrange(512)])
+            content[head + place] = rng.choice([0, 0x80, 0xFF, *b"-xgLS17", rng.randrange(256)])
+        content[head + 148 : head + 156] = b" " * 8
+        content[head + 148 : head + 156] = b"%06o\0 " % sum(content[head : head + 512])
+        (tmp_path / "0.tar").write_bytes(content)
+        for read in (
+            lambda: opened(SourceRecipe(tar="0.tar"), tmp_path),
+            lambda: list(Tar(str(tmp_path / "0.tar")).items(tmp_path)),
+        ):
+            with suppress(ManifestError):
+                read()
 
 
 def test_what_is_no_plain_tar_is_refused(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _SUB = re.compile(r"(.+)-sub\d+(\.\w+)?")
 _NUMBER = re.compile(r"(\d+)\D*$")
 _TEXTS = (".txt", ".json")
 _BLOCK = 512
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
 
 class Member(NamedTuple):
@@ -70,13 +71,17 @@ def members(path: Path) -> list[Member]:
         with tarfile.open(path, "r:") as tar:
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep every header
+                if info.size < 0:
+                    raise tarfile.ReadError(f"{info.name} has {info.size} bytes")
                 if info.isreg() and not info.issparse():
                     found.append(Member(info.name, info.offset_data, info.size))
             end = tar.offset
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such shard; check the path") from None
-    except tarfile.TarError as error:
-        if tarfile.is_tarfile(path) and not found:
+    except (tarfile.TarError, ValueError, OverflowError) as error:  # of sizes that cannot be
+        with path.open("rb") as file:
+            compressed = file.read(6).startswith(_COMPRESSED)
+        if compressed:
             raise ManifestError(f"{path}: is compressed: unpack it to a plain .tar") from None
         raise ManifestError(f"{path}: is cut short or damaged ({error}); fetch it again") from None
     except OSError as error:
