@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from auricle.curation.steps.rover import NOTHING, Heard, Slot, network, vote
 
@@ -84,3 +86,37 @@ def test_a_word_is_spelled_as_the_surest_system_does() -> None:
 def test_no_systems() -> None:
     assert network([]) == []
     assert vote([]) == []
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.7, 1.0])
+@pytest.mark.parametrize("odd", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("agreed", "other"), [("the cat", "the hat"), ("the cat", "the big cat"), ("the cat", "cat")]
+)
+def test_one_sure_system_does_not_overrule_two_that_agree(
+    alpha: float, odd: int, agreed: str, other: str
+) -> None:
+    texts = [_text(agreed, 0.2)] * 2
+    texts.insert(odd, _text(other, 1.0))
+    assert [word.word for word in vote(network(texts), alpha=alpha)] == agreed.split()
+
+
+@given(
+    agreed=st.lists(st.sampled_from("ab"), max_size=5),
+    other=st.lists(st.sampled_from("abc"), max_size=5),
+    odd=st.integers(0, 2),
+    sure=st.tuples(*[st.floats(0, 1)] * 3),
+)
+def test_what_two_of_three_say_is_said(
+    agreed: list[str], other: list[str], odd: int, sure: tuple[float, float, float]
+) -> None:
+    texts = [agreed, agreed]
+    texts.insert(odd, other)
+    heard = [_text(" ".join(text), c) for text, c in zip(texts, sure, strict=True)]
+    assert [word.word for word in vote(network(heard))] == agreed
+
+
+def test_without_a_majority_confidence_decides() -> None:
+    texts = [_text(word, c) for word, c in (("a", 0.2), ("b", 0.9), ("c", 0.3), ("c", 0.2))]
+    assert [word.word for word in vote(network(texts))] == ["b"]
+    assert [word.word for word in vote(network(texts[:2]))] == ["b"]

@@ -52,6 +52,9 @@ def vote(slots: Sequence[Slot], *, alpha: float = 0.5, null_confidence: float = 
     A word's score is `alpha` times its share of the systems, and the rest times its confidence:
     the mean over the systems that have it, or `null_confidence` for nothing. Of equals the one of
     the earliest system is taken. It is spelled as the surest of the systems spells it.
+
+    With an `alpha` of 0.5 or more, what more than half of the systems have wins however sure the
+    others are: confidences of different models do not compare well enough to overrule agreement.
     """
     chosen = (_best(slot, alpha, null_confidence) for slot in slots)
     return [word for word in chosen if word is not None]
@@ -120,7 +123,9 @@ def _best(slot: Slot, alpha: float, null_confidence: float) -> Voted | None:
         share = len(group) / len(slot)
         sure = sum(heard.confidence for heard in group) / len(group) if plain else null_confidence
         scores[plain] = round(alpha * share + (1 - alpha) * sure, 9)
-    winner = max(scores, key=lambda plain: scores[plain])  # the first of equals
+    most = max(groups, key=lambda plain: len(groups[plain]))
+    majority = alpha >= 0.5 and 2 * len(groups[most]) > len(slot)
+    winner = most if majority else max(scores, key=lambda plain: scores[plain])  # the first of them
     if not winner:
         return None
     group = groups[winner]

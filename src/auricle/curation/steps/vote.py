@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 from auricle.curation.items import Filtered, Item, Outcome
 from auricle.curation.step import Batch, Example, Place, Step, Work
@@ -33,9 +33,12 @@ class Vote(Step):
         keys: Of the predictions, in order: of equals the first wins.
         into: The key of the text.
         alpha: How much the number of models weighs against their confidence: 1 counts votes only.
+            From 0.5 on, a word that more than half of them have always wins.
         null_confidence: Of the vote that no word was said.
         keep_words: Whether to leave `KEY_words` in the rows.
     """
+
+    version: ClassVar[int] = 2
 
     keys: Sequence[str]
     into: str = "pred_text"
