@@ -11,15 +11,19 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from auricle.errors import ManifestError, one_line
+from auricle.errors import ConfigError, ManifestError, one_line
 from auricle.files import file_beside
 
+AUDIO_KEY = "audio_filepath"
+_FIRST_ROWS = 20
+_LIKE_PATHS = ("path", "audio", "audio_path", "wav", "file", "filename", "file_name", "filepath")
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # what may be half of a character beyond U+FFFF
 _MOST_SECONDS = 1e15  # so that samples can still be counted
@@ -59,11 +63,17 @@ def is_manifest(path: str | Path) -> bool:
     return Path(path).name.lower().endswith(_SUFFIXES)
 
 
-def read(path: str | Path, *, bad_row: Callable[[BadRow], None] | None = None) -> Iterator[Row]:
+def read(
+    path: str | Path,
+    *,
+    bad_row: Callable[[BadRow], None] | None = None,
+    audio_key: str = AUDIO_KEY,
+) -> Iterator[Row]:
     """The rows of a manifest, in order; empty lines are passed over.
 
     Args:
         path: The manifest.
+        audio_key: What rows call the recording's path.
         bad_row: Is given a `BadRow` for each row that cannot be read, and reading goes on; None
             raises it.
 
@@ -74,7 +84,7 @@ def read(path: str | Path, *, bad_row: Callable[[BadRow], None] | None = None) -
     path = Path(path)
     for number, line in lines(path):
         try:
-            row = _decoded(line, number, path.parent)
+            row = _decoded(line, number, path.parent, audio_key)
         except _RowError as error:
             wrong = BadRow(path, number, str(error), line)
             if bad_row is None:
@@ -83,6 +93,41 @@ def read(path: str | Path, *, bad_row: Callable[[BadRow], None] | None = None) -
             continue
         if row is not None:
             yield row
+
+
+def check_audio_key(path: Path, audio_key: str = AUDIO_KEY, *, cure: str) -> None:
+    """Refuse a manifest whose rows name their recordings by another key, as far as can be seen.
+
+    Args:
+        path: The manifest.
+        audio_key: What rows should call the recording's path.
+        cure: What to do; `{key}` in it stands for the key that rows seem to use.
+
+    Raises:
+        ConfigError: None of the first 20 rows has the key, and another seems to be meant.
+        ManifestError: The manifest cannot be read.
+    """
+    rows = []
+    for _, line in islice(lines(path), _FIRST_ROWS):
+        with suppress(ManifestError, UnicodeDecodeError):  # which are told of each row
+            rows.append(json_object(line.decode("utf-8-sig").strip()))
+    if not any(rows) or any(audio_key in row for row in rows):
+        return
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    best = min(keys, key=lambda key: (not _names_sound(rows, key), key not in _LIKE_PATHS))
+    if best in _LIKE_PATHS or _names_sound(rows, best):
+        raise ConfigError(
+            f"{path}: no row has {audio_key}, the recording's path, but they have "
+            f"{one_line(best, _SHOWN)}: {cure.format(key=best)}"
+        )
+
+
+def _names_sound(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Whether a key's values end as names of recordings do."""
+    from auricle.audio import AUDIO_SUFFIXES
+
+    values = [row[key] for row in rows if isinstance(row.get(key), str)]
+    return any(value.lower().endswith(tuple(AUDIO_SUFFIXES)) for value in values)
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -185,20 +230,20 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     return path.open("rb")
 
 
-def _decoded(line: bytes, number: int, folder: Path) -> Row | None:
+def _decoded(line: bytes, number: int, folder: Path, audio_key: str) -> Row | None:
     """The row of a line; None where it is empty."""
     try:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
     except UnicodeDecodeError:
         raise _RowError("not UTF-8; save it as UTF-8") from None
-    return _row(text, number, folder) if text else None
+    return _row(text, number, folder, audio_key) if text else None
 
 
-def _row(line: str, number: int, folder: Path) -> Row:
+def _row(line: str, number: int, folder: Path, audio_key: str) -> Row:
     data = json_object(line)
-    name = data.get("audio_filepath")
+    name = data.get(audio_key)
     if not isinstance(name, str) or not name:
-        raise _RowError(f"needs audio_filepath, the recording's path, got {_shown(name)}")
+        raise _RowError(f"needs {audio_key}, the recording's path, got {_shown(name)}")
     return Row(
         path=folder / (_expanded(name) if name.startswith("~") else name),
         duration=seconds(data, "duration") or None,  # 0 is what tools write for "not measured"

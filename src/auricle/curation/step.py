@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from auricle.curation.items import Item, Outcome
+from auricle.errors import ConfigError
 
 if TYPE_CHECKING:  # the driver of a job does without NumPy
     from auricle.audio import Samples
@@ -215,6 +216,23 @@ class FunctionStep(Step):
         if "<" in here[1]:  # <locals> or <lambda>
             raise PicklingError(f"step {self.name} stands inside a function")
         return _by_name, (*here, self.takes, self.adds, self.at_once)
+
+
+def refuse_unused(step: Any, names: Iterable[str], why: str) -> None:
+    """Refuse options that are given but would be ignored.
+
+    Args:
+        step: A dataclass with options.
+        names: Those that have no effect as the others are.
+        why: For the message: "without wer".
+
+    Raises:
+        ConfigError: One of them is not at its default.
+    """
+    defaults = {each.name: each.default for each in fields(step)}
+    for name in names:
+        if getattr(step, name) != defaults[name]:
+            raise ConfigError(f"{step.name}: {name} has no effect {why}: leave it out")
 
 
 def _by_name(

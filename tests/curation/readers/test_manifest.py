@@ -108,3 +108,33 @@ def test_what_is_broken_as_a_whole_is_refused(tmp_path: Path) -> None:
         read(Manifest(str(short)), tmp_path)
     with pytest.raises(ConfigError, match="only files are read"):
         read(Manifest("s3://bucket/in.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ({"path": "clips/a.wav", "sentence": "one"}, "path"),
+        ({"id": "a", "audio": "a.flac"}, "audio"),
+        ({"wav": "a"}, "wav"),
+        ({"text": "said", "recording": "deep/A.WAV"}, "recording"),
+        ({"file_name": "x.wav", "path": "a.opus"}, "file_name"),
+    ],
+)
+def test_a_path_under_another_key_is_told_before_the_start(
+    tmp_path: Path, row: dict[str, str], key: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{json.dumps(row)}\n" * 3, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"but they have {key}: set .*audio_column={key}"):
+        next(Manifest(str(path)).items(tmp_path))
+    items = list(Manifest(str(path), audio_column=key).items(tmp_path))
+    assert items == [{**row, "audio_filepath": str(tmp_path / row[key])}] * 3
+
+
+def test_a_row_without_a_path_among_others_is_that_rows_fault(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"path": "a.wav"}\n{"audio_filepath": "b.wav"}\n{"text": "no path"}\n')
+    bad, good, other = Manifest(str(path)).items(tmp_path)
+    assert isinstance(bad, BadRow) and isinstance(other, BadRow) and isinstance(good, dict)
+    path.write_text('{"text": "no key here seems to be a path"}\n{"text": 5}\n')
+    assert all(isinstance(row, BadRow) for row in Manifest(str(path)).items(tmp_path))

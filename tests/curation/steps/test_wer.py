@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from auricle.curation.items import Quarantined
+from auricle.curation.step import Place
 from auricle.curation.steps.wer import NO_HYPOTHESIS, NO_REFERENCE, OK, Wer
 from auricle.errors import ConfigError
 from tests.curation.steps.examples import examples_hold, kept
@@ -19,7 +22,7 @@ def _rates(reference: Any, hypothesis: Any, **options: Any) -> dict[str, Any]:
 
 
 def test_examples() -> None:
-    assert examples_hold(Wer()) == examples_hold(Wer(prefix="fast_", raw=True)) == 3
+    assert examples_hold(Wer()) == examples_hold(Wer(prefix="fast_", raw=True)) == 5
 
 
 def test_what_a_normaliser_removes_does_not_count() -> None:
@@ -86,3 +89,11 @@ def test_scripts_without_spaces() -> None:
 def test_wrong_options() -> None:
     with pytest.raises(ConfigError, match="edge must be 1 character"):
         Wer(edge=0)
+
+
+def test_a_text_that_is_null_has_a_status_of_its_own() -> None:
+    work = Wer().open(Place(Path()))
+    null, missing = work([{"item_id": "1", "text": "a b", "pred_text": None}, {"item_id": "2"}])
+    assert isinstance(null, dict)
+    assert (null["wer"], null["wer_words"], null["wer_status"]) == (None, 2, "no_hypothesis")
+    assert missing == Quarantined({"item_id": "2"}, "missing key", "pred_text")

@@ -27,12 +27,14 @@ class Manifest(Reader):
     """The rows of manifests, in order; `{0..9}` and `{a,b}` in a path stand for many.
 
     Every key of a row is kept. Paths of recordings are taken from the manifest's folder, also
-    those of the tars that a row's `tar` names.
+    those of the tars that a row's `tar` names. `audio_column` is the key that rows have the path of
+    the recording under, where that is not `audio_filepath`.
     """
 
     paths: ClassVar = ("path",)
 
     path: str | tuple[str, ...]
+    audio_column: str = manifests.AUDIO_KEY
 
     def items(self, folder: Path) -> Iterator[Item | BadRow]:
         """See `Reader`; a manifest that is missing or cut short is refused, for all of them."""
@@ -40,9 +42,11 @@ class Manifest(Reader):
         for path in paths:
             if not path.is_file():
                 raise ManifestError(f"{path}: no such manifest; check the path")
+            cure = "set read.manifest.audio_column={key}"
+            manifests.check_audio_key(path, self.audio_column, cure=cure)
         for path in paths:
-            for row in with_bad_rows(partial(_rows, path)):
-                yield row if isinstance(row, BadRow) else _item(row, path)
+            for row in with_bad_rows(partial(self._rows, path)):
+                yield row if isinstance(row, BadRow) else _item(row, path, self.audio_column)
 
     def sources(self) -> list[Path]:
         """See `Reader`."""
@@ -56,7 +60,9 @@ class Manifest(Reader):
             {"audio_filepath": "clips/a.wav", "duration": 1.5, "text": "schön", "own": [1]},
             {"audio_filepath": "b.wav", "tar": "0.tar", "tar_offset": 512, "tar_size": 9},
         ]
-        first, last = map(json.dumps, rows)
+        first, last = (
+            json.dumps({**row, self.audio_column: row["audio_filepath"]}) for row in rows
+        )
         path = folder / "rows.jsonl"
         path.write_text(f"{first}\n{first[:-9]}\n{last}\n", encoding="utf-8")
         gives = (
@@ -66,18 +72,18 @@ class Manifest(Reader):
         )
         return ReadExample(replace(self, path=str(path)), gives)
 
+    def _rows(self, path: Path, bad_row: manifests.OnBadRow) -> Iterator[manifests.Row]:
+        return manifests.read(path, bad_row=bad_row, audio_key=self.audio_column)
 
-def _rows(path: Path, bad_row: manifests.OnBadRow) -> Iterator[manifests.Row]:
-    return manifests.read(path, bad_row=bad_row)
 
-
-def _item(row: manifests.Row, path: Path) -> Item | BadRow:
+def _item(row: manifests.Row, path: Path, audio_column: str) -> Item | BadRow:
     item = dict(row.data)
     for key, value in (("offset", row.offset), ("duration", row.duration)):
         if not value:
             item.pop(key, None)  # 0 and null are what tools write for "not measured"
     if isinstance(item.get("tar"), str):
         item["tar"] = absolute(path.parent / item["tar"])
+        item["audio_filepath"] = row.data[audio_column]
     else:
         item["audio_filepath"] = absolute(row.path)
     found = checked(item, f"{path}, line {row.line}")

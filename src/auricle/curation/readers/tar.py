@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from auricle import manifests
 from auricle.curation.items import Item
 from auricle.curation.readers.reader import (
     BadRow,
@@ -47,6 +48,9 @@ class Tar(Reader):
 
         shards = expanded(self.path, Path())
         paths = [] if self.manifest is None else expanded(self.manifest, Path())
+        for path in paths:
+            if path.is_file():  # it is told later if it is not
+                manifests.check_audio_key(path, cure="rename {key} in the manifest")
         for group in with_bad_rows(partial(self._groups, shards, paths)):
             if isinstance(group, BadRow):
                 yield group
@@ -84,7 +88,7 @@ class Tar(Reader):
         place = {"tar": absolute(shard), "tar_offset": 512, "tar_size": len(sound)}
         item = {"audio_filepath": "a.wav", "text": "schön", **place}
         if self.manifest is None:
-            rest = {"b.json": b"{}", "c.json": b"{"}
+            rest = {"b.wav": sound, "b.json": b"{", "c.json": b"{}"}
             _fill(shard, {"a.wav": sound, "a.json": json.dumps(text).encode(), **rest})
             return ReadExample(replace(self, path=str(shard)), ("broken row", item, "no sound"))
         _fill(shard, {"a.wav": sound})

@@ -16,6 +16,7 @@ from auricle.curation.steps.hearing import (
     batch_of,
     breath,
     check_options,
+    check_wanted,
     clips_of,
     device_of,
     needs_of,
@@ -92,6 +93,7 @@ class Align(Step):
 
     def __post_init__(self) -> None:
         check_options(self.device, self.batch_seconds)
+        check_wanted(self.model, self.wanted)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from auricle.curation.choosing import Facts
 from auricle.curation.graph import Composite, Node, When
+from auricle.curation.step import refuse_unused
 from auricle.curation.steps.transcribe import Transcribe, keys_of
 from auricle.curation.steps.wer import Wer
 from auricle.errors import ConfigError
@@ -43,6 +44,10 @@ class Cascade(Composite):
             raise ConfigError(f"tiers must be two models or more, not {len(self.tiers)}")
         if self.confidence is None and self.wer is None:
             raise ConfigError("say when an item goes on: confidence, below it, or wer, above it")
+        if self.wer is None:
+            refuse_unused(self, ["reference"], "without wer")
+        for tier in self.tiers:
+            refuse_unused(tier, ["into", "tier"], "in a cascade, which has its own `into`")
         for one, other in pairwise(self.tiers):
             if replace(one, tier=None) == replace(other, tier=None):
                 raise ConfigError(f"two tiers in a row are the same: {one.model}")

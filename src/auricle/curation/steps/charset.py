@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from auricle.curation.items import Filtered, Item, Outcome
-from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.step import Batch, Example, Place, Step, Work, refuse_unused
 from auricle.curation.steps.languages import SCRIPTS, language_of
 from auricle.curation.steps.texts import on_texts
 from auricle.errors import ConfigError
@@ -53,8 +53,12 @@ class Charset(Step):
                 raise ConfigError(f"charset: {name!r} is no script known here; there are {known}")
         if self.scripts and self.characters:
             raise ConfigError("charset: give scripts or characters, not both")
+        if self.scripts or self.characters:
+            refuse_unused(self, ["lang"], "with scripts or characters")
         if not 0 <= self.most <= 1:
             raise ConfigError(f"charset: most is a share between 0 and 1, not {self.most!r}")
+        if not self.drop:
+            refuse_unused(self, ["most"], "without drop")
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from auricle.curation.choosing import Facts
 from auricle.curation.graph import Branches, Composite, Node
+from auricle.curation.step import refuse_unused
 from auricle.curation.steps.select import Select
 from auricle.curation.steps.transcribe import Transcribe
 from auricle.curation.steps.vote import Vote
@@ -40,6 +41,10 @@ class Ensemble(Composite):
             raise ConfigError(f"models must be two or more, not {len(self.models)}")
         if self.by not in get_args(How):
             raise ConfigError(f"by is {self.by!r}; use {', '.join(get_args(How))}")
+        if self.by != "wer":
+            refuse_unused(self, ["reference"], f"by {self.by}")
+        for model in self.models.values():
+            refuse_unused(model, ["into"], "in an ensemble: its texts go to pred_NAME")
 
     @property
     def unsettled(self) -> bool:

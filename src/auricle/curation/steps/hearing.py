@@ -16,6 +16,7 @@ from auricle.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
     from auricle.audio import Samples
+    from auricle.curation.choosing import Wanted
 
 T = TypeVar("T")
 
@@ -64,6 +65,16 @@ def check_options(device: str, batch_seconds: float | str = AUTO) -> None:
         isinstance(batch_seconds, bool | str) or not 0 < batch_seconds < float("inf")
     ):
         raise ConfigError(f"batch_seconds is {batch_seconds!r}: use a number of seconds, or auto")
+
+
+def check_wanted(model: str, wanted: Wanted | None) -> None:
+    """Refuse what a model is to be chosen by where it is named.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if wanted is not None and model != AUTO:
+        raise ConfigError(f"wanted is for model: auto, not for {model}; leave it out")
 
 
 def batch_of(batch_seconds: float | str) -> Batch:

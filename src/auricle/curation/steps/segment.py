@@ -11,7 +11,7 @@ import numpy as np
 from auricle.audio import AudioFormat, Samples
 from auricle.curation.items import ID, Filtered, Item, Outcome, child
 from auricle.curation.sound import heard, keep_sound, refused, stretch, with_file
-from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.step import Batch, Example, Place, Step, Work, refuse_unused
 from auricle.curation.steps.activity import (
     RATE,
     Activity,
@@ -82,6 +82,10 @@ class Segment(Step):
                 f"{self.name}: max_duration must be a second or more, and twice min_duration and "
                 f"padding, got {self.max_duration}"
             )
+        if self.vad == "energy":
+            refuse_unused(self, ["threshold"], "with vad: energy")
+        if not self.write:
+            refuse_unused(self, ["format"], "without write")
         if self.vad == "auto":  # so that all workers of a job hear alike
             object.__setattr__(self, "vad", installed())
         object.__setattr__(self, "drop", tuple(self.drop))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from auricle.curation.items import Filtered, Item, Outcome
-from auricle.curation.step import Batch, Example, Place, Step, Work
+from auricle.curation.step import Batch, Example, Place, Step, Work, refuse_unused
 from auricle.curation.steps.transcribe import keys_of
 from auricle.curation.steps.vote import NO_PREDICTION, agreement, check_keys
 from auricle.curation.steps.wer import word_rate
@@ -53,6 +53,8 @@ class Select(Step):
         check_keys(self.keys)
         if self.by not in get_args(By):
             raise ConfigError(f"by is {self.by!r}; use {', '.join(get_args(By))}")
+        if self.by != "wer":
+            refuse_unused(self, ["reference"], f"by {self.by}")
         if (self.primary is None) != (self.enough is None):
             raise ConfigError("primary and enough belong together: give both, or neither")
         if self.primary is not None and self.primary not in self.keys:

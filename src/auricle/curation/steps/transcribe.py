@@ -15,6 +15,7 @@ from auricle.curation.steps.hearing import (
     batch_of,
     breath,
     check_options,
+    check_wanted,
     clips_of,
     device_of,
     needs_of,
@@ -89,8 +90,7 @@ class Transcribe(Step):
         check_options(self.device, self.batch_seconds)
         if self.language is not None and self.language_key is not None:
             raise ConfigError("give language or language_key, not both")
-        if self.wanted and self.model != AUTO:
-            raise ConfigError("wanted is for model: auto; leave it out")
+        check_wanted(self.model, self.wanted)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from auricle.curation.items import Item, Outcome
+from auricle.curation.items import Item, Outcome, Quarantined
 from auricle.curation.step import Batch, Example, Place, Step, Work
 from auricle.errors import ConfigError
 from auricle.text import comparable, words_of
@@ -26,7 +26,8 @@ class Wer(Step):
 
     `wer_status` is `ok`; `no_reference` where the reference is missing, null, or has no words;
     `no_hypothesis` where the text is null. Rates are null then, never infinite. In a text without
-    words all of the reference's are deleted: `wer` is 1.
+    words all of the reference's are deleted: `wer` is 1. An item without the text's key at all is
+    quarantined.
 
     Args:
         reference: The key of what was said; items need not have it.
@@ -35,6 +36,8 @@ class Wer(Step):
         edge: Characters at each end.
         prefix: Put before all keys, where several texts are compared.
     """
+
+    version: ClassVar[int] = 2
 
     reference: str = "text"
     hypothesis: str = "pred_text"
@@ -45,11 +48,6 @@ class Wer(Step):
     def __post_init__(self) -> None:
         if self.edge < 1:
             raise ConfigError(f"edge must be 1 character or more, not {self.edge}")
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The text; a reference is not asked for."""
-        return (self.hypothesis,)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -70,10 +68,13 @@ class Wer(Step):
         nothing = {self.reference: " ...", self.hypothesis: "hello"}
         rates = {"wer": 0.25, "cer": 0.0526, "wer_words": 4, "wer_status": OK}
         none = {"wer": None, "cer": None, "start_cer": None, "wer_status": NO_REFERENCE}
+        unheard = {"wer": None, "wer_words": 4, "wer_status": NO_HYPOTHESIS}
         return (
             Example(texts, [self._named(rates)]),
             Example(nothing, [self._named(none)]),
             Example({self.hypothesis: "hello"}, [self._named(none)]),
+            Example({**texts, self.hypothesis: None}, [self._named(unheard)]),
+            Example({self.reference: "hello"}, ["missing key"]),
         )
 
     def open(self, place: Place) -> Work:
@@ -81,6 +82,9 @@ class Wer(Step):
 
         def work(items: Sequence[Item]) -> Iterator[Outcome]:
             for item in items:
+                if self.hypothesis not in item:  # null is a model's own answer, no key is a mistake
+                    yield Quarantined(item, "missing key", self.hypothesis)
+                    continue
                 rates = self._rates(item.get(self.reference), item[self.hypothesis])
                 yield {**item, **self._named(rates)}
 
