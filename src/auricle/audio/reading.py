@@ -132,9 +132,10 @@ def length(source: Source) -> float:
             return wav.seconds
         report = ReadReport()
         near = max(0.0, (track.info.duration or 0.0) - _END_SECONDS)
-        for _ in spans(track, None, report, near):
-            pass
-        return report.end
+        rate = 1
+        for span in spans(track, None, report, near):
+            rate = span.rate
+        return round(report.end * rate) / rate  # of sums, the last digits are dust
 
 
 def libsndfile_reads(source: Source) -> bool:
