@@ -72,8 +72,13 @@ def test_a_journal_forgets_a_line_that_was_cut_short(tmp_path: Path, cut: int) -
 
 def test_a_ledger_remembers(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.add("k", 0, {"what": "doubt", "reason": "signal 9"}, ["a", "b"])
-    ledger.add("k", 0, {"what": "death", "item": 1, "reason": "signal 9", "step": 0}, ["a", "b"])
+    ledger.add("k", 0, {"what": "doubt", "reason": "signal 9"}, ["a", "b"].__getitem__)
+    ledger.add(
+        "k",
+        0,
+        {"what": "death", "item": 1, "reason": "signal 9", "step": 0},
+        ["a", "b"].__getitem__,
+    )
     with ledger.path.open("a") as file:
         file.write('{"shard":"k"')
     again = Ledger(tmp_path)

@@ -5,7 +5,7 @@ A line for each note of a `Trial`, under the shard's key and the number of its b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,23 @@ class Ledger:
         """What is known of a batch, in order."""
         return tuple(self._notes.get((shard, batch), ()))
 
-    def add(self, shard: str, batch: int, note: Mapping[str, Any], ids: Sequence[str]) -> None:
+    def add(
+        self, shard: str, batch: int, note: Mapping[str, Any], id_of: Callable[[int], str]
+    ) -> None:
         """Note something; it is safe from a kill when this returns.
 
         Args:
             shard: Its key.
             batch: Its number.
             note: What a trial learnt.
-            ids: Of the batch's items, for whoever reads the file.
+            id_of: Gives the id of an item of the batch, for whoever reads the file.
 
         Raises:
             OSError: The disk is full.
         """
         said: dict[str, Any] = {"shard": shard, "batch": batch, "note": dict(note)}
         if "item" in note:
-            said["item_id"] = ids[note["item"]]
+            said["item_id"] = id_of(note["item"])
         append_line(self.path, said, mend=self._torn)
         self._torn = False
         self._notes.setdefault((shard, batch), []).append(dict(note))

@@ -59,16 +59,20 @@ class ShardWork:
         return todo
 
     def _try(self, batch: int) -> list[Members]:
-        ids = [json.loads(self.lines[i])[ID] for i in self.groups[batch]]
+        # An id is looked for only when there is something to note: rows may be long, and many.
         trial = Trial(
-            len(ids),
-            lambda note: self.ledger.add(self.key, batch, note, ids),
+            len(self.groups[batch]),
+            lambda note: self.ledger.add(self.key, batch, note, lambda i: self._item(batch, i)[ID]),
             self.ledger.known(self.key, batch),
         )
         self.trials[batch] = trial
         wanted = trial.start()
         self.settle(batch)
         return wanted
+
+    def _item(self, batch: int, number: int) -> Item:
+        item: Item = json.loads(self.lines[self.groups[batch][number]])
+        return item
 
     def given(self, batch: int, members: Members) -> tuple[str, ...]:
         """The items of a batch that are to be tried."""
@@ -91,8 +95,7 @@ class ShardWork:
                 results[i] = result
         counts = summed((part.counts for _, part in parts), steps)
         for i, verdict in sorted(trial.guilty.items()):
-            item = json.loads(self.lines[self.groups[batch][i]])
-            results[i] = _condemned(item, verdict, counts)
+            results[i] = _condemned(self._item(batch, i), verdict, counts)
         done = BatchResult(results, sum(part.milliseconds for _, part in parts), counts)
         self.journal.add(batch, done)
         self.results[batch] = done
@@ -134,8 +137,10 @@ def groups_of(stage: Stage, lines: Sequence[str], budget: Batch) -> list[list[in
     if not steps[0].costly:
         most = max(LIGHT_ITEMS, *(step.batch.items for step in steps))
         return [numbers[i : i + most] for i in range(0, len(numbers), most)]
-    items: list[Item] = [json.loads(line) for line in lines]
     check = condition(first)
+    if check is None and budget.seconds is None:
+        return batches([{}] * len(lines), budget)
+    items: list[Item] = [json.loads(line) for line in lines]
     passing = [i for i in numbers if check is not None and check(items[i]) is not None]
     staying = sorted(set(numbers) - set(passing))
     made = [[staying[i] for i in group] for group in batches([items[i] for i in staying], budget)]
