@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from auricle import audio
 from auricle.curation.items import ID, Item, canonical, digest
 from auricle.curation.running.specimens import items_with_sound
-from auricle.curation.sound import heard, stretch
+from auricle.curation.sound import sound_file, stretch
 from auricle.curation.step import Place
 from auricle.curation.writers.packing import WHERE, packed
 from auricle.curation.writers.writer import (
@@ -40,9 +41,10 @@ _FIELDS = WHERE | {"duration", "text", "lang", "speaker"}
 class Lhotse(Writer):
     """A folder with `cuts.jsonl.gz`, `recordings.jsonl.gz` and `supervisions.jsonl.gz`.
 
-    Recordings are named from the root and stay where they are; only those in tars are written to
-    the folder, for Lhotse could not find them. With `{split}` in the path there is one for each
-    part. A cut's `custom` has the keys that Lhotse has no field for.
+    Recordings are named from the root and stay where they are. Those in tars, and those of a kind
+    that libsndfile does not read, are written to the folder, each item's as FLAC: Lhotse could not
+    find the former, and would count other samples in the latter. With `{split}` in the path there
+    is one for each part. A cut's `custom` has the keys that Lhotse has no field for.
     """
 
     path: str = "lhotse"
@@ -62,9 +64,17 @@ class Lhotse(Writer):
                     stack.enter_context(_lines(made / f"{name}.jsonl.gz")) for name in names
                 )
                 told = set[str]()
+                # Cuts of one recording come one behind the other.
+                stays = lru_cache(maxsize=64)(_stays)
+                said_of = lru_cache(maxsize=64)(_recording)
                 for item in some:
-                    item, file = _outside_tars(item, folder, made)
-                    recording = _recording(item, file, made, target, folder.absolute())
+                    file = _path(item, folder)
+                    with _named(item):
+                        in_place = "tar" not in item and stays(file)
+                    if not in_place:
+                        item, file = _written(item, folder, made)
+                    with _named(item):
+                        recording = said_of(file, made, target, folder.absolute())
                     cut = _cut(item, recording)
                     cuts.write(_line(cut))
                     supervisions.write(_line(_from_start(cut)))
@@ -126,19 +136,13 @@ def _from_start(cut: dict[str, Any]) -> dict[str, Any]:
     return {**cut["supervisions"][0], "start": cut["start"]}
 
 
-def _recording(item: Item, file: Path, made: Path, target: Path, job: Path) -> dict[str, Any]:
-    """What is said of an item's file, by the name that it will have in the end."""
+def _recording(file: Path, made: Path, target: Path, job: Path) -> dict[str, Any]:
+    """What is said of a file, by the name that it will have in the end; its samples are counted."""
     path = target / file.relative_to(made) if file.is_relative_to(made) else file
     # Wherever the job lies, the ids are the same.
     name = path.relative_to(job).as_posix() if path.is_relative_to(job) else str(path)
-    try:
-        with heard({"audio_filepath": str(file)}, Place(made)) as sound:
-            info, seconds = sound.info, sound.info.duration
-            if seconds is None:
-                seconds = sum(map(len, sound.blocks)) / sound.sample_rate
-    except AudioError as error:
-        raise AudioError(f"item {item[ID]}: {error}", error.reason) from error
-    count = round(seconds * info.sample_rate)
+    info = audio.probe(file)
+    count = round(audio.length(file) * info.sample_rate)
     channels = list(range(info.channels))
     return {
         "id": digest(name),
@@ -150,10 +154,27 @@ def _recording(item: Item, file: Path, made: Path, target: Path, job: Path) -> d
     }
 
 
-def _outside_tars(item: Item, folder: Path, made: Path) -> tuple[Item, Path]:
-    """The item with its sound in a file, which is written below `made` if there is none."""
-    if "tar" not in item:
-        return item, Path(os.path.normpath(folder.absolute() / item["audio_filepath"]))
+@contextmanager
+def _named(item: Item) -> Iterator[None]:
+    """Say of which item an error is."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"item {item[ID]}: {error}", error.reason) from error
+
+
+def _path(item: Item, folder: Path) -> Path:
+    return Path(os.path.normpath(folder.absolute() / item["audio_filepath"]))
+
+
+def _stays(file: Path) -> bool:
+    """Whether a recording is left where it is."""
+    with sound_file({"audio_filepath": str(file)}, Place(file.parent)) as source:
+        return audio.libsndfile_reads(source)
+
+
+def _written(item: Item, folder: Path, made: Path) -> tuple[Item, Path]:
+    """The item with its sound in a file of its own below `made`."""
     with packed(item, folder, "keep") as sound:
         file = made / "audio" / item[ID][:2] / sound.name
         file.parent.mkdir(parents=True, exist_ok=True)

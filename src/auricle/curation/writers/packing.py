@@ -19,7 +19,7 @@ from auricle.errors import AudioError
 
 StoredFormat = Literal["keep", "flac", "wav"]
 
-# What libsndfile reads, and so NeMo and Lhotse; anything else becomes FLAC.
+# Names under which others look for sound at all; whether libsndfile reads it, the content decides.
 _KEPT = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 _NEAR = 0.02  # seconds by which rows and headers may differ
 _IN_MEMORY = 16 << 20
@@ -45,8 +45,8 @@ class Packed:
 def packed(item: Item, folder: Path, stored: StoredFormat) -> Iterator[Packed]:
     """An item's sound, ready to be copied; a stretch of a file is cut out.
 
-    With `keep`, files that other toolkits can read stay as they are; the others are decoded, mixed
-    to one channel and written as FLAC of their own sample rate.
+    With `keep`, files that libsndfile reads (and so NeMo and Lhotse) stay as they are; the others
+    are decoded, mixed to one channel and written as FLAC of their own sample rate.
 
     Raises:
         AudioError: It cannot be read; it names the item.
@@ -85,8 +85,10 @@ def _whole_seconds(item: Item, place: Place) -> float | None:
     if start or "channel" in item or Path(item["audio_filepath"]).suffix.lower() not in _KEPT:
         return None
     with sound_file(item, place) as source:
-        length = audio.probe(source).duration
-    if length is None or (seconds is not None and seconds < length - _NEAR):
+        if not audio.libsndfile_reads(source):
+            return None
+        length = audio.length(source)
+    if seconds is not None and seconds < length - _NEAR:
         return None
     return round(length, 3) if seconds is None or seconds > length + _NEAR else seconds
 
