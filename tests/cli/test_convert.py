@@ -55,6 +55,7 @@ def test_what_is_there_is_kept(run: Run, tmp_path: Path) -> None:
         (["--to", "nemo", "--quantization", "int8"], "--quantization is for --to ctranslate2"),
         (["--quantization", "int8"], "is no Whisper model"),
         (["--head", "ctc"], "--head is for --to huggingface"),
+        (["--to", "huggingface", "--head", "ctc"], "head 'ctc' is not"),
         (["--to", "onnx"], "'onnx' is not one of"),
     ],
 )

@@ -159,3 +159,25 @@ def test_show_cuts_a_text(run: Run, manifest: Path, tmp_path: Path) -> None:
 def test_show_refuses_what_is_no_tokenizer(run: Run, tmp_path: Path) -> None:
     code, _, err = run("tokenizer", "show", tmp_path)
     assert code == 2 and "holds no tokenizer.model" in err and err.count("\n") == 1
+
+
+def test_a_text_that_is_no_text_is_refused(run: Run) -> None:
+    name = ROOT / "examples" / "digits"
+    code, out, err = run("tokenizer", "show", name, "a\udcffb")
+    assert (code, out, err) == (2, "", "auricle: error: the text is not UTF-8; give it in UTF-8\n")
+
+
+@pytest.mark.parametrize("length", ["0", "513", "9" * 30])
+def test_a_piece_has_a_length_that_can_be(run: Run, tmp_path: Path, length: str) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one two three\n" * 20)
+    words = ("tokenizer", "build", texts, "-o", tmp_path / "tokenizer", "--size", "12")
+    code, _, err = run(*words, "--max-piece-length", length)
+    assert code == 2 and "the length of a piece must be" in err
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_a_size_that_no_tokenizer_has_is_refused(run: Run, manifest: Path, kind: str) -> None:
+    words = ("-o", manifest.parent / "new", "--kind", kind, "--size", "9" * 20)
+    code, _, err = run("tokenizer", "build", manifest, *words)
+    assert code == 2 and "a tokenizer's size must be 2147483647 or less" in err

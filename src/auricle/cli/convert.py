@@ -79,7 +79,7 @@ def convert(
         else:
             if quantization is not None or format_ is Format.CTRANSLATE2:
                 raise ConfigError(f"{path} is no Whisper model: ctranslate2 holds Whisper only")
-            written = _convert_checkpoint(path, target, format_, head, merge)
+            written = _convert_checkpoint(path, target, format_, head and head.value, merge)
     typer.echo(f"{target}\t{written.value}")
 
 

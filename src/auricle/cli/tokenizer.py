@@ -186,6 +186,8 @@ def _facts(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _cut(tokenizer: Tokenizer, text: str, language: str | None) -> dict[str, Any]:
     """What becomes of a text; `round_trip` is False where it does not come back as it was."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError("the text is not UTF-8; give it in UTF-8")
     ids = tokenizer.encode(text, language)
     back = tokenizer.decode(ids)
     plain = text

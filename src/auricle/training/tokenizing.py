@@ -29,6 +29,8 @@ from auricle.training.recipe import TokenizerRecipe
 
 MODEL = "tokenizer.model"
 SPEC = "auricle_tokenizer.json"  # of kinds whose files alone do not tell what they are
+_LARGEST = 2**31 - 1  # pieces that sentencepiece counts
+_LONGEST_PIECE = 512  # what sentencepiece's trainer takes
 _KINDS = {MODEL: "sentencepiece", "vocab.txt": "wordpiece", "labels.json": "char"}
 
 _LONGEST = 1 << 20  # bytes of a text; sentencepiece's own bound of 4192 drops longer ones silently
@@ -242,16 +244,18 @@ def _drawn(texts: Iterator[str], count: int | None) -> list[str]:
 def _check(recipe: TokenizerRecipe, options: BuildOptions) -> None:
     if recipe.size < 2:
         raise ConfigError(f"a tokenizer's size must be 2 or more, got {recipe.size}")
+    if recipe.size > _LARGEST:
+        raise ConfigError(f"a tokenizer's size must be {_LARGEST} or less, got {recipe.size}")
     if not 0.98 <= recipe.character_coverage <= 1:
         raise ConfigError(
             f"character_coverage must be from 0.98 to 1, got {recipe.character_coverage}"
         )
     if options.sample is not None and options.sample < 1:
         raise ConfigError(f"the sample must be 1 text or more, got {options.sample}")
-    if options.max_piece_length is not None and options.max_piece_length < 1:
-        raise ConfigError(
-            f"the length of a piece must be 1 character or more, got {options.max_piece_length}"
-        )
+    longest = options.max_piece_length
+    if longest is not None and not 1 <= longest <= _LONGEST_PIECE:
+        bound = "1 character or more" if longest < 1 else f"{_LONGEST_PIECE} characters or less"
+        raise ConfigError(f"the length of a piece must be {bound}, got {longest}")
     names = (*recipe.special, *options.control)
     for name in names:
         if not name or re.search(r"\s|\u2581", name):
