@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from auricle.config import Size, fitted, shown
 from auricle.errors import ConfigError
 from auricle.features import LogMelConfig, Normalisation
 from auricle.models.asr import ModelConfig, TransducerConfig
@@ -159,6 +160,7 @@ def model_config(recipe: ModelRecipe, vocab_size: int) -> ModelConfig:
 
 def _features(recipe: ModelRecipe) -> LogMelConfig:
     said = recipe.features
+    fitted(said.n_mels, Size, "model.features.n_mels")  # before as many numbers are made
     normalize: Normalisation = None
     if isinstance(said.normalize, tuple):
         mean, deviation = said.normalize
@@ -183,6 +185,11 @@ def _conformer(recipe: ModelRecipe, n_mels: int) -> ConformerConfig:
     if isinstance(contexts, (list, tuple)) and contexts and isinstance(contexts[0], int):
         values["att_context_size"] = [contexts]
     config = validated(ConformerConfig, values, where=where)
+    if any(len(size) != 2 for size in config.att_context_size):
+        raise ConfigError(
+            f"{where}.att_context_size is {shown(config.att_context_size)}; it must be [left, "
+            "right], or a list of such pairs"
+        )
     _positive(config, where, "n_layers", "d_model", "n_heads", "subsampling_factor")
     factor = config.subsampling_factor
     if factor & (factor - 1) and not config.subsampling.startswith("stacking"):

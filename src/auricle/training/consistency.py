@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from auricle.config import shown
 from auricle.errors import ConfigError
 from auricle.training.architecture import model_config
 from auricle.training.recipe import (
@@ -80,7 +81,39 @@ SHARES = (
     "schedule.decay",
     "adapt.layer_decay",
 )
+# What no training needs more of: beyond it a run would only be slow, or too large, to fail.
+MOST = {
+    "tokenizer.size": 2**20,
+    "tokenizer.character_coverage": 1,
+    "model.features.n_mels": 2**16,
+    "model.features.dither": 1,
+    "data.min_seconds": 3600,
+    "data.max_seconds": 24 * 3600,
+    "data.batch_seconds": 10**7,
+    "data.max_batch": 2**20,
+    "data.buckets": 2**12,
+    "data.shuffle_buffer": 10**9,
+    "data.workers": 2**10,
+    "adapt.lora.rank": 2**16,
+    "adapt.lora.alpha": 10**6,
+    "augment.spec.freq_masks": 2**10,
+    "augment.spec.freq_width": 2**16,
+    "augment.spec.time_masks": 2**10,
+    "augment.spec.time_width": 10**6,
+    "augment.noise.snr": 200,
+    "augment.room.rt60": 10,
+    "augment.speed.factors": 10,
+    "augment.gain.db": 200,
+    "loss.sigma": 10,
+    "loss.joint_memory_mb": 2**24,
+    "optimizer.eps": 1,
+    "optimizer.weight_decay": 10**3,
+    "schedule.min_lr": 10**3,
+    "train.accumulate": 2**20,
+    "train.seed": 2**64 - 1,
+}
 BELOW_ONE = ("optimizer.betas", "optimizer.momentum", "train.ema", "adapt.lora.dropout")
+LONGEST_JOIN, LONGEST_PAUSE, MOST_JOINED = 1000, 3600, 10**8
 RANGES = ("augment.noise.snr", "augment.room.rt60", "augment.speed.factors", "augment.gain.db")
 
 
@@ -127,6 +160,10 @@ def _numbers(recipe: Recipe) -> Iterator[str]:
         for value in _values(recipe, key):
             if not 0 <= value <= 1:
                 yield f"{key} is {value}; it must be a share from 0 to 1"
+    for key, most in MOST.items():
+        for value in _values(recipe, key):
+            if value > most:
+                yield f"{key} is {shown(value)}; it must be at most {most:,}"
     for key in BELOW_ONE:
         for value in _values(recipe, key):
             if not value < 1:
@@ -264,8 +301,13 @@ def _source(name: str, source: SourceRecipe) -> Iterator[str]:
         yield from _range(f"{name}.join.pause", join.pause)
         if join.count[0] < 1 or join.pause[0] < 0:
             yield f"{name}.join joins at least 1 utterance, with pauses of 0 seconds or more"
-        if join.items is not None and join.items < 1:
-            yield f"{name}.join.items is {join.items}; it must be above 0"
+        if join.count[1] > LONGEST_JOIN or not join.pause[1] <= LONGEST_PAUSE:
+            yield (
+                f"{name}.join joins at most {LONGEST_JOIN} utterances, with pauses of at most "
+                f"{LONGEST_PAUSE} seconds"
+            )
+        if join.items is not None and not 1 <= join.items <= MOST_JOINED:
+            yield f"{name}.join.items is {join.items}; it must be from 1 to {MOST_JOINED:,}"
 
 
 def _augmentation(recipe: Recipe) -> Iterator[str]:

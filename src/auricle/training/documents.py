@@ -92,7 +92,7 @@ def parsed(text: str, where: str) -> Any:
             if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
                 what = "has an alias (*)" if depth <= MAX_DEPTH else "nests too deeply"
                 raise ConfigError(f"{where}{_line(event.start_mark)} {what}; write the values out")
-        _refuse_doubled(yaml.compose(text, Loader=Loader), where)
+        _refuse_strange(yaml.compose(text, Loader=Loader), where)
         return yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of absurd length
         if isinstance(error, ConfigError):
@@ -106,11 +106,16 @@ def _line(mark: Any) -> str:
     return f", line {mark.line + 1}," if mark else ""
 
 
-def _refuse_doubled(node: yaml.Node | None, where: str) -> None:
-    """PyYAML would quietly take the last of two equal keys."""
+def _refuse_strange(node: yaml.Node | None, where: str) -> None:
+    """PyYAML would quietly take the last of two equal keys, and halves of characters."""
+    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= c <= "\udfff" for c in node.value):
+        raise ConfigError(
+            f"{where}{_line(node.start_mark)} has half a character (a lone surrogate), which is no "
+            "text"
+        )
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_doubled(item, where)
+            _refuse_strange(item, where)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -120,7 +125,8 @@ def _refuse_doubled(node: yaml.Node | None, where: str) -> None:
             if key.value in seen:
                 raise ConfigError(f"{where}{line} says {key.value} a second time")
             seen.add(key.value)
-            _refuse_doubled(value, where)
+            _refuse_strange(key, where)
+            _refuse_strange(value, where)
 
 
 def split_override(text: str, example: str) -> tuple[str, str]:

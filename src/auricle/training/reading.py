@@ -210,12 +210,22 @@ def _with_paths(value: Any, folder: Path, name: str = "") -> Any:
         return [_with_paths(item, folder, f"{prefix}{i}") for i, item in enumerate(value)]
     if not isinstance(value, str) or "://" in value or value.startswith("pipe:"):
         return value
-    path = folder / Path(value).expanduser()
+    try:
+        path = folder / Path(value).expanduser()
+    except RuntimeError:  # a home that nobody has
+        return value
     if _PATHS.fullmatch(name) and value:
         return str(path)
-    if _MAYBE_PATHS.fullmatch(name) and (value.startswith((".", "~")) or path.exists()):
+    if _MAYBE_PATHS.fullmatch(name) and (value.startswith((".", "~")) or _exists(path)):
         return str(path)
     return value
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def _plain(value: Any) -> Any:

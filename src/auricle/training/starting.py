@@ -15,6 +15,7 @@ from torch import nn
 
 from auricle import checkpoints
 from auricle.checkpoints import Checkpoint, build
+from auricle.checkpoints.checkpoint import skeleton
 from auricle.checkpoints.whisper import folder_kind
 from auricle.checkpoints.whisper_model import load_whisper
 from auricle.errors import ConfigError, ManifestError
@@ -27,6 +28,7 @@ from auricle.training.adapting import adapt, own_memory
 from auricle.training.alignment import ModelFacts
 from auricle.training.architecture import model_config
 from auricle.training.checking import check, sifted
+from auricle.training.estimate import free_bytes
 from auricle.training.objective import Objective
 from auricle.training.progress import Progress
 from auricle.training.recipe import DataRecipe, ModelRecipe, Recipe
@@ -131,12 +133,28 @@ def keeps_statistics(recipe: Recipe) -> bool:
 
 
 def fresh(config: ModelConfig, tokenizer: Tokenizer, recipe: Recipe) -> Checkpoint:
-    """Random weights, the same for the same seed."""
+    """Random weights, the same for the same seed.
+
+    Raises:
+        ConfigError: There is no memory for so many.
+    """
+    _refuse_what_does_not_fit(config, recipe.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         model = ASR(config)
         _initialise(model)
     return Checkpoint(config, tokenizer, model.state_dict(), recipe.name)
+
+
+def _refuse_what_does_not_fit(config: ModelConfig, name: str) -> None:
+    weights = skeleton(config, name).parameters()
+    count = sum(weight.numel() for weight in weights)
+    free = free_bytes(torch.device("cpu"))
+    if free is not None and 4 * count > free:
+        raise ConfigError(
+            f"{name}: model has {count / 1e9:,.1f} G parameters, which take {4 * count / 1e9:,.0f} "
+            f"GB, and {free / 1e9:,.0f} GB of memory are free: make model.encoder smaller"
+        )
 
 
 def _initialise(model: ASR) -> None:
