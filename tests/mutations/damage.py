@@ -20,6 +20,7 @@ from torch import Tensor
 
 NUMBERS: tuple[Any, ...] = (
     *(0, 1, -1, 2, 3, 5, 7, 64, 1000, 4097, 10**6, 10**9, 2**31, 2**40, 2**63, 10**30, -(10**9)),
+    *(4, 8, 16, 100, 256, 512, 4096, 2**14, 2**16, 384_000),  # what some field may allow
     *(0.5, -0.5, 1e-30, 1e300, math.inf, -math.inf, math.nan, 16000.0),
 )
 OTHERS: tuple[Any, ...] = (
@@ -31,7 +32,15 @@ MOST = 8  # entries of a long list that may be damaged
 
 
 def damaged_values(values: Any, rng: random.Random) -> tuple[Any, str]:
-    """A copy of plain values with one thing wrong."""
+    """A copy of plain values with one thing wrong, sometimes two or three."""
+    values, what = _once_damaged(values, rng)
+    while rng.random() < 0.3:
+        values, more = _once_damaged(values, rng)
+        what = f"{what}; {more}"
+    return values, what
+
+
+def _once_damaged(values: Any, rng: random.Random) -> tuple[Any, str]:
     values = copy.deepcopy(values)
     places = list(_places(values))
     if not places:
@@ -64,7 +73,7 @@ def damaged_values(values: Any, rng: random.Random) -> tuple[Any, str]:
 def _places(node: Any, name: str = "") -> Any:
     if isinstance(node, dict):
         for key, value in list(node.items()):
-            below = f"{name}.{key}" if name else str(key)
+            below = (f"{name}.{key}" if name else str(key))[-60:]
             yield node, key, below
             yield from _places(value, below)
     elif isinstance(node, list):

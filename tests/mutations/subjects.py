@@ -52,11 +52,15 @@ class CommandFault(Exception):
     """A command ended otherwise than by a result or a line that says what is wrong."""
 
 
-def heard(path: Path) -> object:
-    """Load a model and let it hear a clip."""
+def heard(path: Path, *, streamed: bool = False) -> object:
+    """Load a model and let it hear a clip, whole or while it is spoken."""
     asr = auricle.load(path, local_only=True)
     prompt = {"language": asr.languages[0]} if asr.languages else {}
-    return asr.transcribe(CLIP, sample_rate=RATE, **prompt)
+    if not streamed:
+        return asr.transcribe(CLIP, sample_rate=RATE, **prompt)
+    stream = asr.stream(**prompt)
+    stream.push(CLIP)
+    return stream.finish()
 
 
 def command(*words: str | Path) -> str:
@@ -309,9 +313,10 @@ SUBJECTS: Mapping[str, tuple[Subject, int]] = {  # with how often each comes
 
 
 def _loaded_somehow(path: Path, folder: Path, rng: random.Random) -> Use:
-    """Mostly heard, sometimes converted or shown by a command."""
-    if rng.random() < 0.9:
-        return lambda: heard(path)
+    """Mostly heard, sometimes streamed or converted by a command."""
+    way = rng.random()
+    if way < 0.9:
+        return lambda: heard(path, streamed=way > 0.7)
     target = folder / rng.choice(["out.nemo", "out"])
     return lambda: command("convert", path, target)
 

@@ -24,6 +24,7 @@ from auricle.checkpoints.whisper_tensors import (
     EMBEDDINGS,
     PROJECTION,
     WhisperShape,
+    check_shapes,
     check_variables,
     ctranslate2_variables,
     dtype_name,
@@ -144,6 +145,15 @@ def check_ctranslate2(folder: Path) -> None:
     _decoding(folder, shape)
 
 
+def check_huggingface(folder: Path) -> None:
+    """Look at a Hugging Face folder before transformers builds what its configuration asks for.
+
+    Raises:
+        CheckpointError: It is damaged, or no Whisper.
+    """
+    check_shapes(folder, shape_from_config(read_json(folder / "config.json"), folder))
+
+
 def _opened(src: Path) -> tuple[ctranslate2.Binary, WhisperShape]:
     binary = ctranslate2.read(src / "model.bin")
     if (binary.spec, binary.revision) != (_SPEC, _REVISION):
@@ -191,7 +201,8 @@ def cached_huggingface(folder: Path) -> Path:
 def _cached(folder: Path, *patterns: str) -> Path:
     root = Path(os.environ.get("AURICLE_CACHE") or Path.home() / ".cache" / "auricle")
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+    files = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    for path in sorted(files):
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return root / "whisper" / digest.hexdigest()[:32]

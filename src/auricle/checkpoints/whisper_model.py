@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auricle.checkpoints.whisper import cached_huggingface, folder_kind
+from auricle.checkpoints.reading import read_json
+from auricle.checkpoints.whisper import cached_huggingface, check_huggingface, folder_kind
 from auricle.checkpoints.whisper_tensors import EMBEDDING_TENSOR
 from auricle.checkpoints.whisper_tokenizer import read_tokenizer, special_ids
 from auricle.checkpoints.writing import folder_beside, write_json, write_safetensors
@@ -74,6 +75,8 @@ def load_whisper(path: Path, *, name: str) -> WhisperCheckpoint:
         CheckpointError: No Whisper, or a damaged one.
         MissingExtra: transformers is not installed.
     """
+    from auricle.checkpoints.checkpoint import check_finite
+
     kind = folder_kind(path)
     if kind is None:
         raise CheckpointError(
@@ -81,15 +84,16 @@ def load_whisper(path: Path, *, name: str) -> WhisperCheckpoint:
         )
     folder = cached_huggingface(path) if kind == "ctranslate2" else path
     model = open_whisper(folder)
-    small = [*folder.glob("*.json"), *folder.glob("*.txt")]
+    small = [f for end in ("*.json", "*.txt") for f in folder.glob(end) if f.is_file()]
     beside = {
         file.name: file.read_bytes()
         for file in sorted(small)
         if file.name not in _NOT_BESIDE and file.stat().st_size <= _MOST_BYTES
     }
     beside["tokenizer.json"] = read_tokenizer(folder).encode()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return WhisperCheckpoint(name, config, beside, model.state_dict())
+    tensors = model.state_dict()
+    check_finite(tensors, name)
+    return WhisperCheckpoint(name, read_json(folder / "config.json"), beside, tensors)
 
 
 def open_whisper(folder: Path) -> Any:
@@ -104,6 +108,10 @@ def open_whisper(folder: Path) -> Any:
     networks, _ = _transformers()
     import torch
 
+    try:
+        check_huggingface(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder} is not a readable Whisper model: {error}") from None
     try:
         with quiet():
             model = networks.from_pretrained(

@@ -159,21 +159,9 @@ def shape_from_config(config: Mapping[str, Any], src: Path) -> WhisperShape:
 
 def open_safetensors(src: Path, stack: ExitStack) -> dict[str, Callable[[], Array]]:
     """Every tensor of a folder, read when it is called for; sharded folders too."""
-    from safetensors import SafetensorError, safe_open
-
-    index = src / "model.safetensors.index.json"
-    names = shards(index) if index.exists() else ["model.safetensors"]
     tensors: dict[str, Callable[[], Array]] = {}
-    for name in names:
-        path = src / name
-        if not path.is_file():
-            raise CheckpointError(f"{src} has no {name}; save the model as safetensors first")
-        try:
-            file = stack.enter_context(safe_open(path, "np"))
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{path} is damaged ({first_line(error)}); fetch it again"
-            ) from None
+    for path in _files(src):
+        file = stack.enter_context(_opened(path))
         for key in file.keys():  # noqa: SIM118 - not a mapping
             dtype = file.get_slice(key).get_dtype()
             if dtype not in ("F16", "BF16", "F32", "F64"):
@@ -186,6 +174,45 @@ def open_safetensors(src: Path, stack: ExitStack) -> dict[str, Callable[[], Arra
             else:
                 tensors[key] = partial(file.get_tensor, key)
     return tensors
+
+
+def check_shapes(src: Path, shape: WhisperShape) -> None:
+    """Compare the tensors' names and shapes with the configuration, before networks are built.
+
+    Raises:
+        CheckpointError: A file or tensor is missing, damaged, or of another shape.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for path in _files(src):
+        with _opened(path) as file:
+            keys = file.keys()  # of no mapping
+            found |= {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+    for part in (part for parts in _table(shape).values() for part in parts):
+        size = _size(part, shape)
+        if found.get(part, size) != size or (part not in found and not part.endswith(_ABSENT)):
+            there = list(found[part]) if part in found else "missing"
+            raise CheckpointError(
+                f"{src}: {part} is {there}, and should be {list(size)}; copy or convert the model "
+                "anew"
+            )
+
+
+def _files(src: Path) -> list[Path]:
+    index = src / "model.safetensors.index.json"
+    names = shards(index) if index.exists() else ["model.safetensors"]
+    for name in names:
+        if not (src / name).is_file():
+            raise CheckpointError(f"{src} has no {name}; save the model as safetensors first")
+    return [src / name for name in names]
+
+
+def _opened(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, "np")
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({first_line(error)}); fetch it again") from None
 
 
 def _bfloat16(path: Path, key: str) -> Array:

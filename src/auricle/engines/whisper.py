@@ -153,5 +153,6 @@ def _open(folder: Path, name: str, device: str, precision: str) -> _Runner:
                 ) from None
         return whisper_ctranslate2.CTranslate2Whisper(folder, name, device, precision)
     if kind == "huggingface" and whisper_transformers.installed():
+        checkpoints.check_huggingface(folder)
         return whisper_transformers.TransformersWhisper(folder, name, device, precision)
     raise MissingExtra("Whisper needs the extra 'whisper': pip install auricle[whisper]")

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auricle.errors import ConfigError, NonFiniteLoss
+from auricle.errors import CheckpointError, ConfigError, NonFiniteLoss, first_line
 from auricle.models.norms import BatchNorm
 from auricle.tokenizers import Tokenizer
 from auricle.training import loading, ranks
@@ -590,15 +590,21 @@ def _restore(training: _Training, folder: Path) -> None:
             f"{training.recipe.init_from} is not the model that the run in {folder} began with, "
             "and what is frozen was not saved: put that model back, or choose another folder"
         )
+    try:
+        at, scaler = Standing.from_dict(state["facts"]), state["facts"]["scaler"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the save of step {step} in {folder} is damaged ({type(error).__name__}: "
+            f"{first_line(error)}); remove it to go on from the one before"
+        ) from None
     model = training.objective.model
     ranks.load_weights(model, state["weights"], moving=True)
     ranks.load_optimizer_state(model, training.optimizer, state["optimizer"])
     if training.ema is not None and state["ema"] is not None:
         training.ema.load_state_dict(state["ema"])
-    scaler = state["facts"]["scaler"]
     if scaler and training.accelerator.scaler is not None:
         training.accelerator.scaler.load_state_dict(scaler)
-    training.at = Standing.from_dict(state["facts"])
+    training.at = at
     notes = []
     if before := state["facts"].get("arithmetic"):
         notes = ranks.repeat_arithmetic(training.accelerator, before)
