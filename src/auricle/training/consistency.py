@@ -101,7 +101,6 @@ MOST = {
     "augment.spec.time_masks": 2**10,
     "augment.spec.time_width": 10**6,
     "augment.noise.snr": 200,
-    "augment.room.rt60": 10,
     "augment.speed.factors": 10,
     "augment.gain.db": 200,
     "loss.sigma": 10,
