@@ -6,14 +6,24 @@ BIN = $(VENV)/bin
 .PHONY: demo test check setup bench bench-streaming parity wer clean
 
 demo:  ## transcribe the shipped speech with the embedded model
-	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline
+	@$(PYTHON) tools/setup_venv.py $(VENV) demo
 	@$(BIN)/auricle transcribe examples/speech/shell.flac
 
 setup:
-	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline,vad,finetune,datasets,lhotse,curate,ray --groups dev
+	@$(PYTHON) tools/setup_venv.py $(VENV) dev
 
 test: setup check  ## lint, types, then every test
 	$(BIN)/python -m pytest -n 2
+
+.PHONY: test-latest
+test-latest:  ## the tests with the newest versions that pyproject.toml allows (docs/dependencies.md)
+	@$(PYTHON) tools/setup_venv.py .venv-latest dev --latest
+	.venv-latest/bin/python -m pip list --format=freeze
+	.venv-latest/bin/python -m pytest -n 2
+
+.PHONY: lock
+lock: setup  ## the locks anew, with the newest versions of today
+	$(BIN)/python tools/lock.py
 
 check: setup
 	$(BIN)/ruff check .
@@ -31,10 +41,9 @@ bench-streaming: setup parity-env  ## streams that one core carries, beside NeMo
 
 .PHONY: parity-env
 parity-env:
-	@$(PYTHON) tools/setup_venv.py .venv-parity --extras offline,finetune --groups dev,parity
+	@$(PYTHON) tools/setup_venv.py .venv-parity parity
 
-wer:  ## make wer MANIFEST=rows.jsonl: the embedded model's WER beside faster-whisper's
-	@$(PYTHON) tools/setup_venv.py $(VENV) --extras offline --groups dev,bench
+wer: setup  ## make wer MANIFEST=rows.jsonl: the embedded model's WER beside faster-whisper's
 	$(BIN)/python benchmarks/wer_embedded.py $(MANIFEST)
 
 .PHONY: kill-test
@@ -46,4 +55,4 @@ mutate: setup  ## damage valid inputs, and see that each ends in a result or one
 	$(BIN)/python -m tests.mutations --count $(or $(COUNT),2000) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .venv-parity build dist
+	rm -rf $(VENV) .venv-parity .venv-latest build dist
