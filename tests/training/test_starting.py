@@ -22,7 +22,7 @@ from auricle.training.recipe import DataRecipe, SourceRecipe
 from auricle.training.sources import open_sources
 from auricle.training.starting import fresh, trainable, trainee_of, usable
 from auricle.training.trainee import AsrTrainee
-from tests.training.speech import manifest
+from tests.training.speech import clip, manifest, write_rows
 
 
 def share_of_sound(model: ASR) -> float:
@@ -104,3 +104,24 @@ def test_what_the_losses_were_goes_into_the_model(tmp_path: Path) -> None:
     kwargs = values["loss"]["tdt_kwargs"]
     assert (kwargs["sigma"], kwargs["omega"]) == (0.07, 0.2)
     assert values["aux_ctc"]["ctc_loss_weight"] == 0.4
+
+
+def test_rows_that_lost_their_sound_are_said(tmp_path: Path) -> None:
+    """Not only by --dry-run: what a filter of the recipe takes out is not among them."""
+    rows = [{"audio_filepath": f"{i}.wav", "text": "a", "speaker": f"{i}"} for i in range(4)]
+    for name in ("0.wav", "1.wav"):
+        clip(tmp_path, name, 0.5)
+    (tmp_path / "2.wav").write_bytes(b"no sound")
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    source = SourceRecipe(manifest=str(path), unless={"speaker": ("1",)})
+    data = DataRecipe()
+    lines: list[str] = []
+
+    class Told(Silent):
+        def said(self, line: str) -> None:
+            lines.append(line)
+
+    facts = ModelFacts(("ctc",), lambda seconds: int(seconds / 0.08))
+    (left,) = usable(open_sources([source], data), CharTokenizer(["a"]), facts, data, Told())
+    assert left.size == 1 and len(lines) == 1
+    assert lines[0].startswith(f"{path}: 2 rows are left out (") and "--dry-run" in lines[0]

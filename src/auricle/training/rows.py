@@ -23,6 +23,7 @@ _EXAMPLES = 3
 _AHEAD, _THREADS = 256, 8  # rows that are measured together
 NO_SOUND = "sound that is not there"
 UNSURE = "sound or text whose other half is unsure"
+UNREADABLE = "sound that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class Dropped(Counter[str]):
     def __init__(self) -> None:
         super().__init__()
         self.examples: list[str] = []
+
+    @property
+    def faulty(self) -> int:
+        """Those that have a problem, and were not taken out by the recipe."""
+        return sum(self[reason] for reason in (NO_SOUND, UNSURE, UNREADABLE))
 
     def add(self, reason: str, problem: str) -> None:
         """Count a row with a problem."""
@@ -88,7 +94,7 @@ class Sieve:
                     except AudioError as error:
                         if self._data.invalid == "refuse":
                             raise
-                        self.dropped.add("sound that cannot be read", str(error))
+                        self.dropped.add(UNREADABLE, str(error))
                         continue
                     if (reason := self._misfit(duration)) is not None:
                         self.dropped[reason] += 1

@@ -75,6 +75,12 @@ def usable(
         progress.said(
             f"{len(report.dropped)} of {report.items} items are left out; --dry-run says why"
         )
+    for source in known:
+        if source.dropped.faulty:
+            progress.said(
+                f"{source.name}: {source.dropped.faulty:,} rows are left out "
+                f"({source.dropped.examples[0]} ...); --dry-run says why"
+            )
     left = [sifted(source, report) for source in learnt]
     for source in left:
         if source.size == 0:
