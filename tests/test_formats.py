@@ -55,6 +55,29 @@ def test_ctm() -> None:
     assert render(bare, "ctm").splitlines()[0] == "audio 1 1.000 0.200 Hello"
 
 
+def test_ctm_keeps_the_number_of_a_channel() -> None:
+    words = tuple(Word(c, 0.0, 0.1, 0.5, f"channel {c}") for c in ("10", "2"))
+    assert render(Transcript("10 2", (), words), "ctm").splitlines() == [
+        "audio 3 0.000 0.100 2 0.500",  # also where channels 0 and 1 are silent
+        "audio 11 0.000 0.100 10 0.500",
+    ]
+    named = (Word("b", 0.0, 0.1, None, "Bo"), Word("a", 0.2, 0.3, None, "Ann"))
+    assert render(Transcript("b a", (), named), "ctm").splitlines() == [
+        "audio 1 0.000 0.100 b",
+        "audio 1 0.200 0.100 a",
+    ]
+
+
+def test_ctm_has_no_comments_and_no_empty_words() -> None:
+    spelled = (";", ";;end", "a;b;", "", " ", "two words")
+    words = tuple(Word(text, i, i + 0.5) for i, text in enumerate(spelled))
+    assert render(Transcript("x", (), words), "ctm", name=";;x y").splitlines() == [
+        "x_y 1 1.000 0.500 end",
+        "x_y 1 2.000 0.500 a_b",
+        "x_y 1 5.000 0.500 two_words",
+    ]
+
+
 def test_ctm_puts_each_speaker_on_a_channel() -> None:
     words = (Word("b", 0.0, 0.1, 0.5, "channel 1"), Word("a", 0.2, 0.3, 0.5, "channel 0"))
     assert render(Transcript("b a", (), words), "ctm").splitlines() == [
@@ -73,6 +96,31 @@ def test_txt_names_speakers_where_there_are_any() -> None:
     assert render(spoken("Hello."), "txt") == "Hello.\n"
     two = Transcript("Hi. Ho.", (Segment("Hi.", 0, 1, speaker="Ann"), Segment("Ho.", 1, 2)))
     assert render(two, "txt") == "Ann: Hi.\nHo.\n"
+
+
+def test_a_speaker_is_named_once_a_turn() -> None:
+    turns = [("Ann", "Hi.", 0), ("Ann", "You?", 4), ("Bo", "Fine.", 8), ("Ann", "Bye.", 12)]
+    segments = tuple(spoken(text, start=at, speaker=who).segments[0] for who, text, at in turns)
+    transcript = Transcript("", segments)
+    assert render(transcript, "txt") == "Ann: Hi. You?\nBo: Fine.\nAnn: Bye.\n"
+    shown = [block[2] for block in blocks(render(transcript, "srt"))]
+    assert shown == ["Ann: Hi.", "You?", "Bo: Fine.", "Ann: Bye."]
+    assert render(transcript, "vtt").count("<v ") == 4  # of a voice that no player shows
+
+
+def test_who_speaks_while_others_do_is_named_on_each_cue() -> None:
+    one = spoken("abcdefgh " * 20, speaker="Ann").segments[0]
+    other = spoken("Yes.", start=2.5, speaker="Bo").segments[0]
+    options = SubtitleOptions(max_line_width=24)
+    shown = blocks(render(Transcript("", (one, other)), "srt", subtitles=options))
+    assert len(shown) > 4 and all(block[2].startswith(("Ann: ", "Bo: ")) for block in shown)
+
+
+def test_another_speaker_shortens_no_cue() -> None:
+    one, other = (spoken("Yes.", start=at, speaker=who) for at, who in ((0.0, "a"), (0.6, "b")))
+    both = Transcript("", (*one.segments, *other.segments))
+    times = [block[1] for block in blocks(render(both, "srt"))]
+    assert times == ["00:00:00,000 --> 00:00:01,000", "00:00:00,600 --> 00:00:01,600"]
 
 
 def test_json_is_the_transcript_again_without_arithmetic_dust() -> None:
@@ -111,11 +159,11 @@ def test_srt_names_speakers_and_cannot_be_cut_by_an_arrow() -> None:
     assert blocks(render(spoken("a --> b", speaker="Ann"), "srt"))[0][2] == "Ann: a -> b"
 
 
-def test_the_speaker_takes_room_in_the_first_line_of_every_cue() -> None:
+def test_the_speaker_takes_room_in_the_first_line_of_a_turn() -> None:
     transcript = spoken("abcdefgh " * 20, speaker="Ann")
     shown = blocks(render(transcript, "srt", subtitles=SubtitleOptions(max_line_width=24)))
     assert len(shown) > 3
-    assert all(block[2].startswith("Ann: abc") for block in shown)
+    assert [block[2][:3] for block in shown] == ["Ann"] + ["abc"] * (len(shown) - 1)
     assert {len(line) for block in shown for line in block[2:]} <= {22, 17, 13, 8}
 
 

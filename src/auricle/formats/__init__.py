@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +26,7 @@ FORMATS = ("txt", "json", "srt", "vtt", "ctm", "tsv")
 _SUBTITLES = SubtitleOptions()
 _TIMES = {"start", "end", "duration"}
 _HTML_ROWS = 100
+_CHANNEL = re.compile(r"channel (\d+)")  # a speaker of channel="all"
 
 
 class Transcription(Protocol):
@@ -115,20 +118,22 @@ def html(transcript: Transcription) -> str:
 def _txt(transcript: Transcription) -> str:
     if not any(s.speaker for s in transcript.segments):
         return transcript.text + "\n"
-    return "".join(f"{_named(s.speaker)}{s.text.strip()}\n" for s in transcript.segments)
+    turns = groupby(transcript.segments, key=lambda s: s.speaker)
+    lines = ((speaker, (s.text.strip() for s in said)) for speaker, said in turns)
+    return "".join(f"{_named(speaker)}{' '.join(filter(None, said))}\n" for speaker, said in lines)
 
 
 def _json(transcript: Transcription) -> str:
-    rounded = _rounded(transcript.to_dict())
+    rounded = rounded_values(transcript.to_dict())
     return json.dumps(rounded, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
-def _rounded(value: Any, key: str = "") -> Any:
+def rounded_values(value: Any, key: str = "") -> Any:
     """Milliseconds for times, four decimals for the rest: digits beyond are arithmetic's dust."""
     if isinstance(value, dict):
-        return {k: _rounded(v, k) for k, v in value.items()}
+        return {k: rounded_values(v, k) for k, v in value.items()}
     if isinstance(value, list):
-        return [_rounded(v, key) for v in value]
+        return [rounded_values(v, key) for v in value]
     if isinstance(value, float):
         return round(value, 3 if key in _TIMES else 4) if math.isfinite(value) else None
     return value
@@ -136,7 +141,11 @@ def _rounded(value: Any, key: str = "") -> Any:
 
 def _srt(transcript: Transcription, options: SubtitleOptions) -> str:
     shown = cues(_passages(transcript, "srt"), options, _named)
-    blocks = _blocks(shown, options, lambda cue: _named(cue.speaker), _without_arrow)
+
+    def label(cue: Cue) -> str:
+        return _named(cue.speaker) if cue.named else ""
+
+    blocks = _blocks(shown, options, label, _without_arrow)
     return "\n".join(
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
         for number, (start, end, text) in enumerate(blocks, start=1)
@@ -186,19 +195,26 @@ def _body(cue: Cue, spell: Callable[[str], str], marked: Piece | None = None) ->
 def _ctm(transcript: Transcription, name: str) -> str:
     if transcript.text.strip() and not transcript.words:
         raise ConfigError("ctm needs word times, and this transcript has none: timestamps=True")
-    speakers = sorted({w.speaker or "" for w in transcript.words})
-    channel = {speaker: number for number, speaker in enumerate(speakers, start=1)}
-    ordered = sorted(transcript.words, key=lambda w: (channel[w.speaker or ""], w.start))
-    return "".join(_ctm_line(name, channel[w.speaker or ""], w) for w in ordered)
+    ordered = sorted(transcript.words, key=lambda w: (_ctm_channel(w.speaker), w.start))
+    return "".join(_ctm_line(name, w) for w in ordered)
 
 
-def _ctm_line(name: str, channel: int, word: Any) -> str:
+def _ctm_channel(speaker: str | None) -> int:
+    """CTM counts channels from 1; speakers who are no channels share the first."""
+    of_channel = _CHANNEL.fullmatch(speaker or "")
+    return int(of_channel[1]) + 1 if of_channel else 1
+
+
+def _ctm_line(name: str, word: Any) -> str:
+    """A word's line; none for a word in which sclite would see nothing."""
+    # sclite takes a semicolon for the end of a word, and two at a line's beginning for a comment.
+    recording, text = ("_".join(t.replace(";", " ").split()) for t in (name, word.text))
+    if not text:
+        return ""
     start, end = round(word.start, 3), round(word.end, 3)
-    fields = ["_".join(name.split()), str(channel), f"{start:.3f}", f"{max(0.0, end - start):.3f}"]
-    fields.append("_".join(word.text.split()))
-    if word.confidence is not None:
-        fields.append(f"{word.confidence:.3f}")
-    return " ".join(fields) + "\n"
+    times = f"{start:.3f} {max(0.0, end - start):.3f}"
+    sure = "" if word.confidence is None else f" {word.confidence:.3f}"
+    return f"{recording or 'audio'} {_ctm_channel(word.speaker)} {times} {text}{sure}\n"
 
 
 def _tsv(transcript: Transcription) -> str:

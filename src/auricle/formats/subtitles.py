@@ -87,6 +87,7 @@ class Cue:
     end: float
     lines: tuple[tuple[Piece, ...], ...]
     speaker: str | None = None
+    named: bool = True  # whether it begins what this speaker says, or others speak meanwhile
 
 
 def cues(
@@ -94,17 +95,29 @@ def cues(
     options: SubtitleOptions,
     label: Callable[[str | None], str] = lambda speaker: "",
 ) -> list[Cue]:
-    """Cut `passages` into cues; `label` gives the text that each cue's first line opens with."""
+    """Cut `passages` into cues; `label` gives the text that a named cue's first line opens with."""
     made: list[Cue] = []
-    for passage in passages:
+    ordered = sorted(passages, key=lambda passage: passage.start)
+    for before, passage, after in zip(
+        [None, *ordered], ordered, [*ordered[1:], None], strict=False
+    ):
         indent = columns(label(passage.speaker))
+        always = _meet(before, passage) or _meet(passage, after)
+        opens = before is None or before.speaker != passage.speaker
         for run in _runs(_pieces(passage, options.max_line_width), options.max_pause):
-            made += [
-                Cue(lines[0][0].start, lines[-1][-1].end, lines, passage.speaker)
-                for lines in _Layout(run, options, indent).cues()
-            ]
+            for lines in _Layout(run, options, indent, opens=opens, always=always).cues():
+                times = lines[0][0].start, lines[-1][-1].end
+                made.append(Cue(*times, lines, passage.speaker, named=opens or always))
+                opens = False
     made.sort(key=lambda cue: cue.start)
     return _timed(made, options.min_duration)
+
+
+def _meet(one: Passage | None, other: Passage | None) -> bool:
+    """Whether two speakers speak at once."""
+    if one is None or other is None or one.speaker == other.speaker:
+        return False
+    return other.start < one.end
 
 
 def columns(text: str) -> int:
@@ -121,12 +134,21 @@ def join(pieces: Sequence[Piece]) -> str:
 
 
 class _Layout:
-    """Where one run of words breaks; `indent` columns of a cue's first line are taken."""
+    """Where one run of words breaks; `indent` columns of a named cue's first line are taken."""
 
-    def __init__(self, pieces: Sequence[Piece], options: SubtitleOptions, indent: int) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        options: SubtitleOptions,
+        indent: int,
+        *,
+        opens: bool,
+        always: bool,
+    ) -> None:
         self.pieces = pieces
         self.options = options
-        self.indent = indent
+        self._indents = {0: indent if opens or always else 0}
+        self._indent = indent if always else 0
         self.wide = [columns(piece.text) for piece in pieces]
         self.glue = [columns(piece.glue) for piece in pieces]
         inner = [_badness(before, after) for before, after in pairwise(pieces)]
@@ -142,7 +164,7 @@ class _Layout:
         """What a cue from `start` costs, for each place where it may stop."""
         width, room = self.options.max_line_width, self.options.max_line_count
         latest = self.pieces[start].start + self.options.max_duration
-        lines, used, total = 1, self.indent, 0
+        lines, used, total = 1, self._indents.get(start, self._indent), 0
         for stop in range(start + 1, end + 1):
             added = self._added(start, stop - 1)
             total += added
@@ -159,7 +181,8 @@ class _Layout:
 
     def _line_prices(self, first: int, start: int, end: int) -> Iterator[tuple[int, float]]:
         """What a line from `start` costs: few lines, of about the same length."""
-        width, used = self.options.max_line_width, self.indent if start == first else 0
+        width = self.options.max_line_width
+        used = self._indents.get(first, self._indent) if start == first else 0
         for stop in range(start + 1, end + 1):
             used += self._added(start, stop - 1)
             if used > width and stop - start > 1:
@@ -265,13 +288,12 @@ def _narrow(piece: Piece, width: int) -> Iterator[Piece]:
 
 
 def _timed(made: list[Cue], min_duration: float) -> list[Cue]:
-    """Short cues prolonged up to the next one; a cue never outlasts its speaker's next."""
-    timed = []
-    for index, cue in enumerate(made):
-        following = made[index + 1] if index + 1 < len(made) else None
+    """Short cues prolonged up to their speaker's next one, which none outlasts."""
+    timed: list[Cue] = []
+    following: dict[str | None, float] = {}  # where each speaker's next cue begins
+    for cue in reversed(made):
         end = max(cue.end, cue.start + min_duration)
-        if following is not None:
-            same = following.speaker == cue.speaker
-            end = min(end, following.start) if same else max(cue.end, min(end, following.start))
+        end = min(end, following.get(cue.speaker, end))
+        following[cue.speaker] = cue.start
         timed.append(replace(cue, end=max(end, cue.start)))
-    return timed
+    return timed[::-1]
