@@ -267,3 +267,35 @@ def test_an_address_is_said_to_be_one_wherever_it_stands(name: str, tmp_path: Pa
     for given in (name, [name], manifest):
         with pytest.raises(AudioError, match="only files are read: save what stands at that"):
             asr.transcribe(given)
+
+
+@pytest.mark.parametrize("channel", [None, 0])
+def test_without_timestamps_nothing_is_timed(channel: int | None) -> None:
+    (plain,) = Recognizer(LoudnessEngine()).transcribe(
+        [tone(2)], sample_rate=RATE, timestamps=False, channel=channel
+    )
+    assert plain.text == "2.0s at 0.5." and plain.duration == 2.0
+    assert (plain.segments, plain.words, plain.tokens) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"on_error": "ignore"}, "unknown on_error 'ignore': use 'raise' or 'return'"),
+        ({"channel": "left"}, "unknown channel 'left': use None, 'all' or a number from 0"),
+        ({"channel": -1}, "unknown channel -1"),
+        ({"batch_seconds": float("nan")}, "batch_seconds must be a number above 0, got nan"),
+        ({"batch_seconds": float("inf")}, "batch_seconds must be a number above 0, got inf"),
+    ],
+)
+def test_options_take_only_what_they_know(option: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recognizer(LoudnessEngine()).transcribe(tone(1), sample_rate=RATE, **option)
+
+
+@pytest.mark.parametrize("item", [None, 3, 2.5, object()])
+def test_what_is_no_recording_is_told(item: object) -> None:
+    with pytest.raises(AudioError, match="is no recording: give a path"):
+        Recognizer(LoudnessEngine()).transcribe(item)  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match="is no recording"):
+        Recognizer(LoudnessEngine()).transcribe([item])  # type: ignore[list-item]

@@ -87,6 +87,15 @@ class Job:
     batch_seconds: float | None = None
     on_error: OnError = "raise"
 
+    def __post_init__(self) -> None:
+        if self.on_error not in ("raise", "return"):
+            raise ConfigError(f"unknown on_error {self.on_error!r}: use 'raise' or 'return'")
+        number = isinstance(self.channel, int) and not isinstance(self.channel, bool)
+        if not (self.channel in (None, "all") or (number and self.channel >= 0)):
+            raise ConfigError(
+                f"unknown channel {self.channel!r}: use None, 'all' or a number from 0"
+            )
+
 
 @dataclass(frozen=True)
 class _Clip:
@@ -188,6 +197,12 @@ def _in_memory(item: Any) -> Source:
         decoded = item.get_all_samples()
         item = {"array": decoded.data, "sampling_rate": decoded.sample_rate}
     if not isinstance(item, Mapping):
+        known = isinstance(item, bytes | bytearray | memoryview) or hasattr(item, "read")
+        if not known and audio.as_array(item) is None:
+            raise AudioError(
+                f"a {type(item).__name__} is no recording: give a path, bytes, an open file, an "
+                "array or a tensor"
+            )
         return Source(None, "stream" if audio.as_array(item) is None else "array", data=item)
     path = item.get("path")
     name = Path(path).name if path else "array"
@@ -322,6 +337,8 @@ def _transcribe_window(
             yield Failure(reading.source.name, reading.error)
         else:
             pieces = list(itertools.islice(transcripts, len(reading.clips)))
+            if not job.options.timestamps and job.channel != "all":
+                pieces = [replace(p, segments=(), words=(), tokens=()) for p in pieces]
             yield _merge(reading, pieces)
 
 

@@ -18,7 +18,10 @@ _SHOWN = 60  # characters of a text in a repr
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One output unit of the model; `text` is the piece as the tokenizer spells it."""
+    """One output unit of the model.
+
+    `text` is the piece as the tokenizer spells it; of Whisper, whose pieces are bytes, their text.
+    """
 
     id: int
     text: str

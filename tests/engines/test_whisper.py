@@ -173,6 +173,24 @@ def test_word_times_do_not_change_the_text(multi: WhisperEngine) -> None:
             assert 0 <= item.start <= item.end <= timed.duration
 
 
+def test_a_segment_is_as_sure_as_the_mean_of_its_words_and_tokens_are_text(
+    multi: WhisperEngine,
+) -> None:
+    runner = multi._runner
+    assert isinstance(runner, whisper_ctranslate2.CTranslate2Whisper)
+    ids = runner._tokenizer.encode(" größe ja", add_special_tokens=False).ids
+    words = [
+        SimpleNamespace(word=w, start=0.0, end=1.0, probability=p)
+        for w, p in ((" größe", 0.5), (" ja", 1.0))
+    ]
+    raw = SimpleNamespace(text=" größe ja", start=0.0, end=1.0, words=words, tokens=ids)
+    segment, tokens = runner._segment(raw, 1.0)
+    assert segment.confidence == 0.75
+    assert [token.id for token in tokens] == ids
+    spelled = "".join(token.text for token in tokens)
+    assert "Ġ" not in spelled and spelled.startswith(" gr") and spelled.endswith(" ja")
+
+
 def test_clips_without_sound(english: WhisperEngine, multi: WhisperEngine) -> None:
     for engine in (english, multi):
         empty, _ = engine.transcribe([np.zeros(0, np.float32), _noise(0.001)], EngineOptions())

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auricle.decoding.confidence import least
+from auricle.decoding.confidence import mean
 from auricle.engines.whisper_facts import HOP, LANGUAGES, SAMPLE_RATE, WINDOW
 from auricle.errors import ConfigError
 from auricle.tokenizers import panics_refused
@@ -207,15 +207,15 @@ class CTranslate2Whisper:
             for w in raw.words or ()
         )
         start, end = seconds(raw.start), seconds(raw.end)
-        sure = least(word.confidence for word in words)
+        sure = mean(word.confidence for word in words)
         segment = Segment(raw.text.strip(), start, end, words, sure)
         ids = [id for id in raw.tokens if id < self._end_of_text]
         pieces = [self._tokenizer.id_to_token(id) for id in ids]
         owners = _owners(pieces, [w.word for w in raw.words or ()])
         spans = [words[owner] if words else segment for owner in owners]
         tokens = [
-            Token(id, piece, span.start, span.end, span.confidence if words else None)
-            for id, piece, span in zip(ids, pieces, spans, strict=True)
+            Token(id, self._tokenizer.decode([id]), s.start, s.end, s.confidence if words else None)
+            for id, s in zip(ids, spans, strict=True)
         ]
         return segment, tokens
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auricle.checkpoints.whisper_model import quiet
-from auricle.decoding.confidence import least
+from auricle.decoding.confidence import least, mean
 from auricle.engines.whisper_facts import (
     HOP,
     LANGUAGES,
@@ -157,18 +157,17 @@ class TransformersWhisper:
         if times is not None:
             ends = [round(min(float(t), duration), 3) for t in times]
             spans = list(pairwise([start if is_text[0] else ends[0], *ends]))
-        pieces = self._tokenizer.convert_ids_to_tokens(ids)
-        columns = zip(ids, pieces, spans, _probabilities(raw), is_text, strict=True)
+        columns = zip(ids, spans, _probabilities(raw), is_text, strict=True)
         tokens = [
-            Token(id, piece, *span, probability)
-            for id, piece, span, probability, text in columns
+            Token(id, self._spelled(id), *span, probability)
+            for id, span, probability, text in columns
             if text
         ]
         words = () if times is None else tuple(self._words(tokens, language))
         text = self._tokenizer.decode([token.id for token in tokens]).strip()
         if words:
             start, end = words[0].start, words[-1].end
-        return Segment(text, start, end, words, least(t.confidence for t in tokens)), tokens
+        return Segment(text, start, end, words, mean(w.confidence for w in words)), tokens
 
     def _words(self, tokens: Sequence[Token], language: str) -> Iterator[Word]:
         """Punctuation joins the word before it and does not stretch it."""
@@ -184,7 +183,7 @@ class TransformersWhisper:
         """Runs of tokens that spell a word: up to the next space, or one character without."""
         group: list[Token] = []
         for token in tokens:
-            new = token.text.startswith("Ġ")
+            new = token.text.startswith(" ")
             if language in SPACELESS and group:
                 whole = not self._decode(group).endswith("\ufffd")
                 new |= whole and not is_punctuation(self._decode([token]))
@@ -194,6 +193,10 @@ class TransformersWhisper:
             group.append(token)
         if group:
             yield group
+
+    def _spelled(self, id: int) -> str:
+        """A token's text with the space before it; part of a character is U+FFFD."""
+        return str(self._tokenizer.decode([id], clean_up_tokenization_spaces=False))
 
     def _decode(self, tokens: Sequence[Token]) -> str:
         return str(self._tokenizer.decode([token.id for token in tokens])).strip()
