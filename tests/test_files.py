@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from auricle.errors import ConfigError
-from auricle.files import file_beside, refuse_overwriting, write_atomic
+from auricle.files import UNFINISHED, _sweep, file_beside, refuse_overwriting, write_atomic
 
 
 def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
@@ -121,3 +122,28 @@ def test_names_in_bytes_that_are_no_text_are_written_as_json_has_them(tmp_path: 
     row = json.dumps({"name": name}, ensure_ascii=False)
     written = write_atomic(tmp_path / "a.json", row).read_text(encoding="utf-8")
     assert written == '{"name": "\\udcff \u00e9.wav"}' and json.loads(written) == {"name": name}
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks of POSIX")
+def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / UNFINISHED.replace("*", "0123")
+    left.write_text("half")
+    program = f"""
+import sys
+from auricle.files import file_beside, write_atomic
+with file_beside({str(tmp_path / "slow")!r}) as file:
+    print("writing", flush=True)
+    sys.stdin.readline()
+    file.write(b"whole")
+"""
+    writing = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writing.stdout is not None and writing.stdout.readline() == "writing\n"
+    assert not left.exists()
+    left.write_text("half")
+    _sweep.cache_clear()
+    write_atomic(tmp_path / "quick", "done")
+    assert not left.exists() and len(list(tmp_path.glob(UNFINISHED))) == 1
+    writing.communicate("\n", timeout=60)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"slow": "whole", "quick": "done"}

@@ -5,9 +5,11 @@ Knows no format.
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,9 +35,10 @@ def file_beside(path: str | Path) -> Iterator[BinaryIO]:
         with target.open("wb") as file:
             yield file
         return
+    _sweep(target.parent)
     beside = target.with_name(UNFINISHED.replace("*", secrets.token_hex(8)))
     try:
-        with beside.open("xb") as file:
+        with _held(beside) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -52,6 +55,39 @@ def file_beside(path: str | Path) -> Iterator[BinaryIO]:
             beside.unlink()
 
 
+@contextmanager
+def _held(path: Path) -> Iterator[BinaryIO]:
+    """A new file with a lock that ends with this process, so that no other takes it for left."""
+    while True:
+        with path.open("xb") as file:
+            _lock(file)
+            if not os.fstat(file.fileno()).st_nlink:  # swept before it was locked
+                continue
+            yield file
+            return
+
+
+def _lock(file: BinaryIO, *, wait: bool = True) -> bool:
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another, or a file system without locks
+        return False
+    return True
+
+
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Remove, once in a process, the unfinished files of killed ones from a folder."""
+    for path in folder.glob(UNFINISHED):
+        with suppress(OSError), path.open("rb") as file:
+            if _lock(file, wait=False):
+                path.unlink()
+
+
 def write_atomic(path: str | Path, content: str | bytes) -> Path:
     """Write the whole of a file by `file_beside`; text is UTF-8 with plain newlines everywhere.
 
@@ -61,10 +97,16 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
         OSError: As in `file_beside`.
     """
     with file_beside(path) as file:
-        if isinstance(content, str):
-            content = content.encode("utf-8", "backslashreplace")
-        file.write(content)
+        file.write(encoded(content) if isinstance(content, str) else content)
     return Path(path)
+
+
+def encoded(text: str) -> bytes:
+    r"""UTF-8, whatever names are in `text`: bytes of a name that are none become `\udce9`.
+
+    In a JSON string that is the escape of the same name.
+    """
+    return text.encode("utf-8", "backslashreplace")
 
 
 def refuse_overwriting(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from auricle.errors import ConfigError, ManifestError, one_line
-from auricle.files import file_beside
+from auricle.files import encoded, file_beside
 
 AUDIO_KEY = "audio_filepath"
 _FIRST_ROWS = 20
@@ -54,6 +54,28 @@ class BadRow(ManifestError):
         super().__init__(f"{path}, line {line}: {problem}")
         self.path, self.line, self.problem, self.content = path, line, problem, content
 
+    @property
+    def is_json(self) -> bool:
+        """Whether there is any JSON in it."""
+        try:
+            json.loads(self.content)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return False
+        except (ValueError, RecursionError):  # numbers of thousands of digits, deep nesting
+            pass
+        return True
+
+    @property
+    def recording(self) -> str | None:
+        """Its `audio_filepath`, where that can be read."""
+        try:
+            data = json.loads(self.content)
+            name = data["audio_filepath"]
+            os.fsencode(name)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return None
+        return name if isinstance(name, str) and name else None
+
 
 OnBadRow = Callable[[ManifestError], None]
 
@@ -81,15 +103,27 @@ def read(
         ManifestError: No such file, or a row that cannot be read; it names the file and the line
             and comes when that row is reached.
     """
+    for row in read_each(path, audio_key):
+        if isinstance(row, Row):
+            yield row
+        elif bad_row is None:
+            raise row
+        else:
+            bad_row(row)
+
+
+def read_each(path: str | Path, audio_key: str = AUDIO_KEY) -> Iterator[Row | BadRow]:
+    """The rows of a manifest as in `read`, with those that cannot be read in their places.
+
+    Raises:
+        ManifestError: No such file, or damaged; it comes when the damage is reached.
+    """
     path = Path(path)
     for number, line in lines(path):
         try:
             row = _decoded(line, number, path.parent, audio_key)
         except _RowError as error:
-            wrong = BadRow(path, number, str(error), line)
-            if bad_row is None:
-                raise wrong from None
-            bad_row(wrong)
+            yield BadRow(path, number, str(error), line)
             continue
         if row is not None:
             yield row
@@ -281,7 +315,7 @@ def _line(row: Row | Mapping[str, Any], manifest: Path) -> bytes:
         raise _RowError("needs audio_filepath, the recording's path")
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=_plain)
-        return text.encode("utf-8") + b"\n"
+        return encoded(text) + b"\n"
     except (TypeError, ValueError) as error:
         raise _RowError(f"cannot be written as JSON: {error}") from None
 

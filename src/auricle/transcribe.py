@@ -44,7 +44,7 @@ class Source:
     """One recording to transcribe: a file (or a stretch of it), or audio in memory.
 
     `sample_rate` is that of an array which brings its own. `engine` stands in for the run's own;
-    it hears the same rate.
+    it hears the same rate. `error` says why there is nothing to hear, of a row that cannot be read.
     """
 
     path: Path | None
@@ -54,6 +54,7 @@ class Source:
     row: Mapping[str, Any] | None = None
     data: Any = field(default=None, repr=False)
     sample_rate: int | None = None
+    error: AuricleError | None = None
     engine: Engine | None = field(default=None, repr=False)
 
 
@@ -90,8 +91,8 @@ class Job:
     def __post_init__(self) -> None:
         if self.on_error not in ("raise", "return"):
             raise ConfigError(f"unknown on_error {self.on_error!r}: use 'raise' or 'return'")
-        number = isinstance(self.channel, int) and not isinstance(self.channel, bool)
-        if not (self.channel in (None, "all") or (number and self.channel >= 0)):
+        counted = isinstance(self.channel, int) and not isinstance(self.channel, bool)
+        if self.channel not in (None, "all") and not (counted and int(self.channel) >= 0):
             raise ConfigError(
                 f"unknown channel {self.channel!r}: use None, 'all' or a number from 0"
             )
@@ -126,7 +127,7 @@ def sources(inputs: Any) -> Iterator[Source]:
 
     Raises:
         AudioError: A folder or glob that holds no audio.
-        ManifestError: A manifest row that cannot be read.
+        ManifestError: No such manifest; a row that cannot be read is a source with an `error`.
     """
     for item in inputs if is_many(inputs) else [inputs]:
         if isinstance(item, Source):
@@ -179,8 +180,8 @@ def _sources_of(item: Any) -> Iterator[Source]:
     elif path.is_dir():
         yield from _sources_in(path)
     elif manifests.is_manifest(path):
-        for row in manifests.read(path):
-            yield Source(row.path, row.path.stem, row.offset, row.duration, row.data)
+        for row in manifests.read_each(path):
+            yield _of_row(row)
     elif _is_glob(path):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
         if not matches:
@@ -189,6 +190,15 @@ def _sources_of(item: Any) -> Iterator[Source]:
             yield from _sources_of(match)
     else:
         yield Source(path, path.name)
+
+
+def _of_row(row: manifests.Row | manifests.BadRow) -> Source:
+    if isinstance(row, manifests.Row):
+        return Source(row.path, row.path.stem, row.offset, row.duration, row.data)
+    name = f"{row.path}, line {row.line}"
+    named = None if row.recording is None else {"audio_filepath": row.recording}
+    path = None if row.recording is None else row.path.parent / row.recording
+    return Source(path, name, row=named, error=row)
 
 
 def _in_memory(item: Any) -> Source:
@@ -259,6 +269,8 @@ def _read_ahead(recordings: Iterable[Source], engine: Engine, job: Job) -> Itera
 
 def _read(source: Source, engine: Engine, job: Job) -> _Reading:
     rate = engine.sample_rate
+    if source.error is not None:
+        return _Reading(source, error=source.error)
     try:
         recording = _recording(source, rate, job)
     except AuricleError as error:

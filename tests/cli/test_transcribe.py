@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,11 @@ from pathlib import Path
 import pytest
 
 from auricle.formats import FORMATS
+from auricle.cli.outputs import Manifest, Wish
+from auricle.formats import SubtitleOptions
+from auricle.recognizer import Recognizer
+from auricle.transcribe import sources
+from auricle.types import Transcript
 from tests.cli.conftest import FakeRecognizer, Run, start, write_wav
 from tests.patience import PATIENCE
 
@@ -371,3 +377,263 @@ auricle.load = lambda *a, **k: Slow()
     assert process.returncode == 130
     assert err.startswith("auricle: interrupted; 1 of 3 done") and err.count("\n") == 1
     assert tree(out) == ["deep/one.txt"]
+
+
+def names_in(path: Path) -> list[str]:
+    return [Path(row["audio_filepath"]).name for row in rows_of(path)]
+
+
+def test_rows_of_one_stretch_are_all_done_also_after_a_kill_at_any_byte(
+    run: Run, fake: FakeRecognizer, recordings: Path
+) -> None:
+    """Rows may share file and offset, and hold what some call a line break."""
+    rows = [
+        {"audio_filepath": "one.wav", "text": "a\u2028b"},
+        {"audio_filepath": "two.wav", "offset": 0.05, "duration": 0.05, "text": "one"},
+        {"audio_filepath": "two.wav", "offset": 0.05, "duration": 0.05, "text": "other"},
+        {"audio_filepath": "two.wav", "offset": 0.05, "duration": 0.05, "text": "other"},
+        {"audio_filepath": "two.wav", "offset": 0.05},
+    ]
+    source, out = recordings / "rows.jsonl", recordings / "out.jsonl"
+    source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    assert run("transcribe", source, "-o", out) == (0, "", "")
+    whole = out.read_bytes()
+    assert whole.count(b"\n") == len(rows)
+    inputs = list(sources(source))
+    said = {id(s): Transcript(f"this is {s.name}.", duration=2.0) for s in inputs}
+    for size in range(len(whole)):
+        out.unlink(missing_ok=True)
+        (out, recordings / "out.jsonl.part")[size % 2].write_bytes(whole[:size])
+        destination = Manifest(inputs, out, Wish(out, (), "skip", SubtitleOptions()))
+        assert len(destination.todo) == len(rows) - whole[:size].count(b"\n")
+        for one in destination.todo:
+            destination.write(one, said[id(one)])
+        destination.close()
+        assert out.read_bytes() == whole
+    out.write_bytes(whole[: whole.index(b"\n") + 1])
+    fake.heard.clear()
+    assert run("transcribe", source, "-o", out, "--resume") == (0, "", "")
+    assert fake.heard == ["two"] * 4 and out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"id": "a cut of another tool"}\n',
+        b'{"audio_filepath": "one.wav", "text": "not heard yet"}\n',
+        b"\xff\xfe not UTF-8\n",
+        b'{"audio_filepath": "one.wav", "pred_\n{}\n',
+        b"[1, 2]\n",
+        b"no line end",
+        b'{"id": "no line end"}',
+    ],
+)
+def test_resume_refuses_what_it_did_not_write(
+    run: Run, fake: FakeRecognizer, recordings: Path, content: bytes
+) -> None:
+    out = recordings / "out.jsonl"
+    out.write_bytes(content)
+    code, _, err = run("transcribe", recordings / "one.wav", "-o", out, "--resume")
+    assert code == 2 and "out.jsonl, line 1: not a row that this command wrote" in err
+    assert err.count("\n") == 1 and fake.heard == [] and out.read_bytes() == content
+
+
+def test_failed_rows_are_written_and_tried_again(
+    run: Run, fake: FakeRecognizer, recordings: Path
+) -> None:
+    names = ["one.wav", "bad.wav", "two.wav"]
+    source = manifest(recordings, [{"audio_filepath": n, "pred_text": "old"} for n in names])
+    bad, out = write_wav(recordings / "bad.wav"), recordings / "out.jsonl"
+    assert run("transcribe", source, "-o", out)[0] == 1
+    assert rows_of(out)[1] == {"audio_filepath": "bad.wav", "error": f"{bad}: no sound"}
+    fake.heard.clear()
+    assert run("transcribe", source, "-o", out, "--resume")[0] == 1
+    assert fake.heard == ["bad"]
+    assert names_in(out) == names and "error" in rows_of(out)[1]
+    fake._results = lambda sources: (Transcript("mended") for _ in sources)  # type: ignore
+    assert run("transcribe", source, "-o", out, "--resume")[0] == 0
+    assert names_in(out) == names and rows_of(out)[1]["pred_text"] == "mended"
+    assert "error" not in rows_of(out)[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"audio_filepath": "one.wav", "my": {"own": ["\\ud800"]}}', "half a Unicode character"),
+        ('{"audio_filepath": "one.wav", "duration": 1' + "0" * 400 + "}", "duration must be"),
+        ('{"audio_filepath": "one.wav", "n": 1' + "0" * 5000 + "}", "thousands of digits"),
+        ('{"audio_filepath": "one.wav", "n": ' + "[" * 9999 + "]" * 9999 + "}", "not JSON"),
+        ('{"audio_filepath": 7}', "needs audio_filepath"),
+        ('{"audio_filepath": "' + "n" * 300 + '.wav"}', "too long"),
+        ('{"audio_filepath": "a\\u0000b.wav"}', "null"),
+    ],
+)
+@pytest.mark.parametrize("to", ["out.jsonl", "texts", None])
+def test_a_bad_row_fails_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch, recordings: Path, row: str, message: str, to: str
+) -> None:
+    monkeypatch.setattr("auricle.load", lambda *_, **__: Recognizer(Engine()))
+    good = [json.dumps({"audio_filepath": f"{name}.wav"}) for name in ("one", "two")]
+    source, out = recordings / "rows.jsonl", recordings / (to or "")
+    source.write_text("\n".join([good[0], row, good[1]]) + "\n")
+    options = ["-o", out] if to else []
+    for resume in ([], ["--resume"]):
+        code, shown, err = run("transcribe", source, *options, *resume)
+        assert code == 1 and message in err and err.count("\n") == 1
+        if to is None:
+            assert shown.count(": 0.1 s\n") == 2
+            break
+        if to == "texts":
+            assert tree(out) == ["one.txt", "two.txt"]
+            continue
+        texts = [row.get("pred_text") for row in rows_of(out)]
+        named = 'audio_filepath": "' in row
+        assert texts == (["0.1 s", None, "0.1 s"] if texts[1] is None else ["0.1 s"] * 2)
+        assert named or len(texts) == 2
+
+
+class Engine:
+    """Says how long a clip is."""
+
+    name, heads, languages, sample_rate = "fake", ("ctc",), (), 16000
+    batch_seconds, any_length = 60.0, False
+
+    def transcribe(self, clips, options) -> list[Transcript]:
+        return [Transcript(f"{len(clip) / 16000:.1f} s") for clip in clips]
+
+
+def test_a_manifest_of_bad_rows_alone_is_refused(
+    run: Run, fake: FakeRecognizer, recordings: Path
+) -> None:
+    source = manifest(recordings, [{"path": "one.wav"}, {"path": "two.wav"}])
+    code, _, err = run("transcribe", source)
+    assert code == 2 and "line 1: needs audio_filepath" in err and fake.loaded == {}
+
+
+def test_a_name_too_long_for_an_output_fails_alone(run: Run, recordings: Path) -> None:
+    write_wav(recordings / ("n" * 251 + ".wav"))
+    out = recordings / "out"
+    code, _, err = run("transcribe", recordings, "-f", "json", "-o", out)
+    assert code == 1 and "File name too long" in err and err.count("\n") == 1
+    assert tree(out) == ["deep/one.json", "one.json", "two.json"]
+
+
+def test_what_is_given_twice_is_done_once(
+    run: Run, fake: FakeRecognizer, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recordings)
+    code, out, err = run("transcribe", "one.wav", "./one.wav", recordings, "two.wav")
+    assert code == 0 and fake.heard == ["one.wav", "deep/one.wav", "two.wav"]
+    assert err == "auricle: ./one.wav is given twice and done once\n" and out.count("\n") == 3
+    fake.heard.clear()
+    rows = manifest(recordings, [{"audio_filepath": "one.wav"}] * 2)
+    run("transcribe", rows, rows)
+    assert fake.heard == ["one", "one"]
+
+
+def test_a_document_is_no_output(run: Run, fake: FakeRecognizer, recordings: Path) -> None:
+    code, _, err = run("transcribe", recordings / "one.wav", "-o", recordings / "x.docx")
+    assert code == 2 and "no format ends in .docx; choose one of txt, json" in err
+    assert fake.loaded == {} and not (recordings / "x.docx").exists()
+    (recordings / "x.docx").mkdir()
+    assert run("transcribe", recordings / "one.wav", "-o", recordings / "x.docx")[0] == 0
+    assert tree(recordings / "x.docx") == ["one.txt"]
+
+
+@pytest.mark.parametrize("link", ["name", "symlink", "hardlink"])
+@pytest.mark.parametrize("command", ["transcribe", "stream"])
+def test_no_output_replaces_its_manifest(
+    run: Run, fake: FakeRecognizer, recordings: Path, link: str, command: str
+) -> None:
+    rows = manifest(recordings, [{"audio_filepath": "one.wav"}, {"audio_filepath": "gone.wav"}])
+    before, out = rows.read_bytes(), rows
+    if link != "name":
+        out = recordings / "other.jsonl"
+        out.symlink_to(rows) if link == "symlink" else out.hardlink_to(rows)
+    code, _, err = run(command, rows, "-o", out, "--overwrite")
+    assert code == 2 and "which is read" in err and err.count("\n") == 1
+    assert fake.loaded == {} and rows.read_bytes() == before
+
+
+def test_no_output_replaces_its_recording(run: Run, fake: FakeRecognizer, recordings: Path) -> None:
+    audio = (recordings / "one.wav").rename(recordings / "one.txt")
+    before = audio.read_bytes()
+    code, _, err = run("transcribe", audio, "-o", recordings, "--overwrite")
+    assert code == 2 and "which is read" in err
+    code, _, err = run("stream", audio, "-o", audio, "--overwrite")
+    assert code == 2 and "which is read" in err
+    assert fake.loaded == {} and audio.read_bytes() == before
+
+
+def test_ctm_counts_in_times_and_names_of_recordings(run: Run, recordings: Path) -> None:
+    rows = [
+        {"audio_filepath": "two.wav", "offset": 0.05, "duration": 0.05},
+        {"audio_filepath": "one.wav"},
+        {"audio_filepath": "deep/one.wav", "offset": 12.5},
+    ]
+    _, out, _ = run("transcribe", manifest(recordings, rows), "-f", "ctm")
+    firsts = [line.split()[:3] for line in out.splitlines() if line.split()[4] == "this"]
+    assert firsts[0] == ["two", "1", "0.050"]
+    assert [first[2] for first in firsts] == ["0.050", "0.000", "12.500"]
+    assert len({first[0] for first in firsts}) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
+def test_names_that_are_not_utf8(recordings: Path, tmp_path: Path, locale: dict) -> None:
+    odd = os.fsencode(recordings) + b"/caf\xe9 \xc3\xa9.wav"
+    (recordings / "two.wav").rename(os.fsdecode(odd))
+    (recordings / "deep" / "one.wav").rename(recordings / os.fsdecode(b"bad\xff.wav"))
+    program = """
+import auricle
+from tests.cli.conftest import FakeRecognizer
+auricle.load = FakeRecognizer().load
+"""
+    for options in (
+        [],
+        ["-f", "json"],
+        ["-f", "ctm"],
+        ["-f", "all", "-o", tmp_path / "texts"],
+        ["-o", tmp_path / "out.jsonl"],
+    ):
+        process = start("transcribe", recordings, *options, program=program, env=locale)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 1 and "no sound" in err and err.count("\n") == 1, err
+        if not str(options[-1:]).count("/"):
+            assert "this is" in out or "this" in out
+    assert len(tree(tmp_path / "texts")) == 12
+    rows = rows_of(tmp_path / "out.jsonl")
+    assert odd in [os.fsencode(row["audio_filepath"]) for row in rows]
+    again = start("transcribe", tmp_path / "out.jsonl", program=program, env=locale)
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 1 and out.count("\n") == 2, err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_sigterm_is_taken_as_ctrl_c(recordings: Path, tmp_path: Path) -> None:
+    program = """
+import os, signal, auricle
+from auricle.types import Transcript
+class Slow:
+    def transcribe_iter(self, sources, **options):
+        yield Transcript("done", duration=1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("SIGTERM was not heard")
+auricle.load = lambda *a, **k: Slow()
+"""
+    out = tmp_path / "out"
+    process = start("transcribe", recordings, "-o", out, program=program)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.startswith("auricle: terminated; 1 of 3 done") and "--resume" in err
+    assert err.count("\n") == 1 and tree(out) == ["deep/one.txt"]
+
+
+def test_warnings_of_the_sound_stand_in_the_rows(
+    run: Run, fake: FakeRecognizer, recordings: Path
+) -> None:
+    said = Transcript("a", duration=1.0, warnings=("2.0 s are missing",))
+    fake._results = lambda sources: iter([said])  # type: ignore
+    out = recordings / "out.jsonl"
+    assert run("transcribe", recordings / "one.wav", "-o", out)[0] == 0
+    assert rows_of(out)[0]["warnings"] == ["2.0 s are missing"]

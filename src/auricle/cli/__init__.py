@@ -10,9 +10,13 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from auricle.errors import AuricleError, first_line, one_line
 
@@ -55,11 +59,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, BrokenPipeError):
             return _reader_has_gone()
         raise
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return stopped(stop)[0]
     except Exception as error:
         return _tell(error)
     return code if isinstance(code, int) else 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, as Ctrl-C raises KeyboardInterrupt."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    # Outside the main thread, which alone may say what signals do, all stays as it was.
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def stopped(stop: KeyboardInterrupt) -> tuple[int, str]:
+    """The exit code of a command that was stopped, and a word for what stopped it."""
+    if isinstance(stop, Terminated):
+        return EXIT_TERMINATED, "terminated"
+    return EXIT_INTERRUPTED, "interrupted"
 
 
 def _reader_has_gone() -> int:

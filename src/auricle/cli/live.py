@@ -13,6 +13,7 @@ import sys
 import unicodedata
 from typing import Protocol
 
+from auricle.formats import rounded_values
 from auricle.streaming.events import Event, Final, Partial
 
 _ERASE = "\r\x1b[2K"
@@ -60,7 +61,7 @@ class _JsonLines(_Lines):
     """Every event as a line of JSON."""
 
     def show(self, event: Event) -> None:
-        _write(json.dumps(event.to_dict(), ensure_ascii=False) + "\n")
+        _write(json.dumps(rounded_values(event.to_dict()), ensure_ascii=False) + "\n")
 
 
 class _Screen:

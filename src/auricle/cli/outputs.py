@@ -10,18 +10,20 @@ import json
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 from auricle import formats
-from auricle.errors import ConfigError
-from auricle.files import write_atomic
+from auricle.errors import ConfigError, escaped
+from auricle.files import refuse_overwriting, write_atomic
 from auricle.formats import FORMATS, SubtitleOptions
+from auricle.manifests import BadRow
 
 if TYPE_CHECKING:
+    from auricle.errors import AuricleError
     from auricle.transcribe import Source
     from auricle.types import Transcript
 
@@ -39,6 +41,7 @@ class Wish:
     existing: Existing
     subtitles: SubtitleOptions
     resumable: bool = True  # whether the command has --resume
+    reads: tuple[str | Path, ...] = ()  # what is read besides the recordings: manifests, a model
 
 
 class Destination(Protocol):
@@ -49,6 +52,9 @@ class Destination(Protocol):
 
     def write(self, source: Source, transcript: Transcript) -> None:
         """Deliver one transcript, whole or not at all."""
+
+    def fail(self, source: Source, error: AuricleError) -> None:
+        """Note, where there is a place for it, that a recording could not be transcribed."""
 
     def close(self) -> None:
         """Finish, also after an interruption; what was delivered stays."""
@@ -63,9 +69,14 @@ def plan(sources: Sequence[Source], wish: Wish) -> Destination:
     output = wish.output
     if output is None:
         return _Stdout(sources, wish)
-    if output.suffix == ".jsonl":
-        return Manifest(sources, output, wish)
     suffix = output.suffix.lower().removeprefix(".")
+    if suffix == "jsonl":
+        return Manifest(sources, output, wish)
+    if suffix not in ("", *FORMATS) and not output.is_dir():
+        raise ConfigError(
+            f"{output}: no format ends in .{suffix}; choose one of {', '.join(FORMATS)}, or make "
+            "a folder of that name first"
+        )
     if suffix in FORMATS and not output.is_dir():
         if len(sources) != 1:
             raise ConfigError(
@@ -98,6 +109,22 @@ def refuse_file_name(folder: Path, what: str) -> None:
         raise ConfigError(
             f"{folder}: {what} is a folder; leave {folder.suffix} out, or make that folder first"
         )
+
+
+def all_missing(sources: Sequence[Source]) -> list[Path]:
+    """The paths of the recordings, if none of them is there.
+
+    Raises:
+        ManifestError: No row can be read, or one is no JSON: then it may be no manifest at all.
+    """
+    broken = [source.error for source in sources if source.error is not None]
+    for error in broken:
+        if len(broken) == len(sources) or not (isinstance(error, BadRow) and error.is_json):
+            raise error
+    paths = [source.path for source in sources if source.error is None and source.path is not None]
+    # os.path: a name that is too long is missing too.
+    missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
+    return missing if len(missing) + len(broken) == len(sources) else []
 
 
 def output_names(sources: Sequence[Source]) -> list[str]:
@@ -146,7 +173,7 @@ class _Stdout:
             raise ConfigError(f"-f {','.join(wanted)} needs a folder for its files: -o FOLDER")
         self.todo = list(sources)
         self._format = wanted[0]
-        self._subtitles = wish.subtitles
+        self._rendering = _Rendering(sources, wish.subtitles)
         self._several = len(sources) > 1
         if self._several and self._format not in ("txt", "json", "ctm"):
             raise ConfigError(
@@ -154,16 +181,21 @@ class _Stdout:
             )
 
     def write(self, source: Source, transcript: Transcript) -> None:
-        text = formats.render(
-            transcript, self._format, subtitles=self._subtitles, name=_recording(source)
-        )
+        text = self._rendering(source, transcript, self._format)
         if self._several and self._format == "txt":
-            text = f"{source.name}: {' '.join(text.split())}\n"
+            text = f"{escaped(source.name)}: {' '.join(text.split())}\n"
         elif self._several and self._format == "json":
-            line = {"name": source.name, **json.loads(text)}
-            text = json.dumps(line, ensure_ascii=False) + "\n"
+            text = self._line(source, json.loads(text))
         sys.stdout.write(text)
         sys.stdout.flush()
+
+    def fail(self, source: Source, error: AuricleError) -> None:
+        if self._several and self._format == "json":
+            sys.stdout.write(self._line(source, failed_in(error)))
+            sys.stdout.flush()
+
+    def _line(self, source: Source, said: Mapping[str, Any]) -> str:
+        return json.dumps({"name": source.name, **said}, ensure_ascii=False) + "\n"
 
     def close(self) -> None:
         pass
@@ -177,40 +209,39 @@ class _Files:
     def __init__(
         self, sources: Sequence[Source], files: Sequence[Mapping[str, Path]], wish: Wish
     ) -> None:
-        there = [path for of_one in files for path in of_one.values() if path.exists()]
-        if there and wish.existing == "refuse":
-            raise ConfigError(_refusal(there, wish))
+        _refuse_existing([path for of_one in files for path in of_one.values()], sources, wish)
         # A Source may hold arrays and mappings, so it has no hash.
         self._files = {
             id(source): of_one
             for source, of_one in zip(sources, files, strict=True)
-            if wish.existing != "skip" or not all(path.exists() for path in of_one.values())
+            if wish.existing != "skip" or not all(map(os.path.exists, of_one.values()))
         }
         self.todo = [source for source in sources if id(source) in self._files]
-        self._subtitles = wish.subtitles
+        self._rendering = _Rendering(sources, wish.subtitles)
         for folder in {path.parent for of_one in files for path in of_one.values()}:
             _make(folder)
 
     def write(self, source: Source, transcript: Transcript) -> None:
         # All are rendered before the first is written, so that an error leaves none.
         texts = {
-            path: formats.render(
-                transcript, format_, subtitles=self._subtitles, name=_recording(source)
-            )
+            path: self._rendering(source, transcript, format_)
             for format_, path in self._files[id(source)].items()
         }
         for path, text in texts.items():
             write_atomic(path, text)
+
+    def fail(self, source: Source, error: AuricleError) -> None:
+        pass
 
     def close(self) -> None:
         pass
 
 
 class Manifest:
-    """JSON lines: the input manifest's rows with `pred_text`; rows of other inputs are made.
+    """JSON lines: the input manifest's rows with `pred_text`, or with `error` where that failed.
 
-    Rows gather in a file beside, which takes the output's name at the end; --resume goes on from
-    either.
+    Rows of other inputs are made. They gather in a file beside, which takes the output's name at
+    the end, in the order of the inputs; --resume goes on from either, row by row.
     """
 
     on_screen = False
@@ -220,42 +251,85 @@ class Manifest:
             raise ConfigError(f"{path} is a manifest and takes no -f {','.join(wish.formats)}")
         self._path = path
         self._part = path.with_name(path.name + ".part")
-        there = [p for p in (self._path, self._part) if p.exists()]
-        if there and wish.existing == "refuse":
-            raise ConfigError(_refusal(there, wish))
+        _refuse_existing([self._path, self._part], sources, wish)
+        self._kept: list[str] = []
+        self._places: list[int] = []  # of the lines written so far, among the sources
+        done: set[int] = set()
+        if wish.existing == "skip":
+            waiting = _Waiting([self._row(source) for source in sources])
+            for line, row in self._finished_rows():
+                place = waiting.take(row)
+                if "error" not in row or place < 0:  # what failed is tried again
+                    self._kept.append(line)
+                    self._places.append(place)
+                    done.add(place)
         _make(path.parent)
-        self._kept = self._finished_lines() if wish.existing == "skip" else []
-        done = {self._key(json.loads(line)) for line in self._kept}
-        self.todo = [source for source in sources if self._key(self._row(source)) not in done]
+        self._place = {id(source): place for place, source in enumerate(sources)}
+        self.todo = [source for place, source in enumerate(sources) if place not in done]
         self._file: TextIO | None = None
 
     def write(self, source: Source, transcript: Transcript) -> None:
         """Add a recording's row."""
         self.add(source, heard_in(source, transcript))
 
+    def fail(self, source: Source, error: AuricleError) -> None:
+        """Add the row of a recording that could not be transcribed, where it has a name."""
+        self.add(source, failed_in(error))
+
     def add(self, source: Source, said: Mapping[str, Any]) -> None:
-        """Add a recording's row with the keys of `said`."""
-        row = {**self._row(source), **said}
+        """Add a recording's row with the keys of `said`, unless it was no row at all."""
+        if source.error is not None and source.path is None:
+            return
+        line = json.dumps(said_of(self._row(source), said), ensure_ascii=False)
         if self._file is None:
-            write_atomic(self._part, "".join(f"{line}\n" for line in self._kept))
-            self._file = self._part.open("a", encoding="utf-8", newline="\n")
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            write_atomic(self._part, "".join(f"{kept}\n" for kept in self._kept))
+            self._file = self._part.open(
+                "a", encoding="utf-8", errors="backslashreplace", newline="\n"
+            )
+        self._file.write(f"{line}\n")
         self._file.flush()
+        self._places.append(self._place[id(source)])
 
     def close(self) -> None:
         """Give the rows the output's name; without any, leave things as they were."""
         if self._file is not None:
             os.fsync(self._file.fileno())
             self._file.close()
-        if self._file is not None or (self._kept and self._part.exists()):
-            self._part.replace(self._path)
+        elif not (self._kept and self._part.exists()):
+            return
+        if self._places != sorted(self._places):  # rows that failed before, and were tried again
+            lines = self._part.read_bytes().removesuffix(b"\n").split(b"\n")
+            ordered = sorted(zip(self._places, lines, strict=True), key=lambda pair: pair[0])
+            write_atomic(self._part, b"".join(line + b"\n" for _, line in ordered))
+        self._part.replace(self._path)
 
-    def _finished_lines(self) -> list[str]:
+    def _finished_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The lines that an earlier run has written; half a line at the end is passed over.
+
+        Raises:
+            ConfigError: The file holds something else.
+        """
         before = self._part if self._part.exists() else self._path
         if not before.exists():
-            return []
-        text = before.read_text(encoding="utf-8")
-        return text[: text.rfind("\n") + 1].splitlines()  # a killed run's last is half written
+            return
+        *lines, last = before.read_bytes().split(b"\n")
+        for number, line in enumerate((*lines, last), start=1):
+            if not line.strip():
+                continue
+            try:
+                text = line.decode("utf-8")
+                row = json.loads(text)
+            except (ValueError, RecursionError):
+                row = None
+            ended = number <= len(lines)
+            if _is_result(row):
+                if ended:
+                    yield text, row
+            elif ended or row is not None or not line.startswith(b"{"):
+                raise ConfigError(
+                    f"{before}, line {number}: not a row that this command wrote, so --resume "
+                    "cannot go on from it: name another output, or give --overwrite"
+                )
 
     def _row(self, source: Source) -> dict[str, Any]:
         row = dict(source.row or {})
@@ -267,23 +341,91 @@ class Manifest:
             named = str(source.path.absolute())
         return {**row, "audio_filepath": named or source.name}
 
-    @staticmethod
-    def _key(row: Mapping[str, Any]) -> Any:
-        return row["audio_filepath"], float(row.get("offset") or 0.0)
+
+_SAID = ("pred_text", "error", "latency", "warnings")  # what the commands add to a row
+
+
+class _Waiting:
+    """The rows of a run, from which those of its earlier output are taken, each once."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._places: dict[str, deque[int]] = {}
+        for place, row in enumerate(rows):
+            self._places.setdefault(_canonical(row), deque()).append(place)
+
+    def take(self, row: Mapping[str, Any]) -> int:
+        """The place of the row that became `row`; -1 where no row of this run did."""
+        # A row without a duration got that of its recording.
+        untimed = {key: value for key, value in row.items() if key != "duration"}
+        for form in (row, untimed):
+            if places := self._places.get(_canonical(form)):
+                return places.popleft()
+        return -1
+
+
+def _canonical(row: Mapping[str, Any]) -> str:
+    return json.dumps({k: v for k, v in row.items() if k not in _SAID}, sort_keys=True)
+
+
+def _is_result(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("audio_filepath"), str)
+        and any(isinstance(row.get(key), str) for key in ("pred_text", "error"))
+    )
+
+
+def said_of(row: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with what is said of it now, and nothing of what was said before."""
+    return {**{k: v for k, v in row.items() if k not in ("pred_text", "error")}, **said}
+
+
+def failed_in(error: AuricleError) -> dict[str, Any]:
+    """What a failure adds to its recording's manifest row."""
+    return {"error": str(error)}
 
 
 def heard_in(source: Source, transcript: Transcript) -> dict[str, Any]:
     """What a transcript adds to its recording's manifest row; the row's own duration stays."""
     duration = (source.row or {}).get("duration", round(transcript.duration, 3))
-    return {"pred_text": transcript.text, "duration": duration}
+    warnings = {"warnings": list(transcript.warnings)} if transcript.warnings else {}
+    return {"pred_text": transcript.text, "duration": duration, **warnings}
 
 
 def _same(one: Path, other: Path) -> bool:
     return os.path.normpath(one.absolute()) == os.path.normpath(other.absolute())
 
 
-def _recording(source: Source) -> str:
-    return PurePosixPath(source.name).stem
+class _Rendering:
+    """Transcripts as text; CTM in times of the whole recording, each of which has its own id."""
+
+    def __init__(self, sources: Sequence[Source], subtitles: SubtitleOptions) -> None:
+        self._subtitles = subtitles
+        recordings = {_recording_of(source): source for source in sources}
+        names = [PurePosixPath(source.name).stem for source in recordings.values()]
+        names = _apart(names, output_names([*recordings.values()]))
+        self._ids = dict(zip(recordings, map(escaped, names), strict=True))
+
+    def __call__(self, source: Source, transcript: Transcript, format_: str) -> str:
+        if format_ == "ctm" and source.offset:
+            transcript = transcript.shifted(source.offset)
+        name = self._ids[_recording_of(source)]
+        return formats.render(transcript, format_, subtitles=self._subtitles, name=name)
+
+
+def _recording_of(source: Source) -> str | int:
+    """What stretches of one recording have in common."""
+    return id(source) if source.path is None else os.path.abspath(source.path)  # noqa: PTH100
+
+
+def _refuse_existing(outputs: Sequence[Path], sources: Sequence[Source], wish: Wish) -> None:
+    recordings = (source.path for source in sources if source.path is not None)
+    refuse_overwriting(outputs, (*wish.reads, *recordings), cure="give another output")
+    if wish.existing == "refuse":
+        # os.path: a name that is too long is there not, instead of an OSError.
+        there = [path for path in outputs if os.path.exists(path)]  # noqa: PTH110
+        if there:
+            raise ConfigError(_refusal(there, wish))
 
 
 def _make(folder: Path) -> None:

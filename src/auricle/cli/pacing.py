@@ -8,10 +8,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import numpy.typing as npt
+
+from auricle.cli import Terminated
 
 Block = npt.NDArray[Any]  # mono sound [S]: float32, or int16
 SLOW = "auricle: the model is slower than real time here: the text falls behind the speaker"
@@ -62,22 +65,23 @@ class Backlog:
 
 
 class CtrlC:
-    """Lets Ctrl-C in only while sound is waited for, so that it cuts no step of the model in half.
+    """Lets Ctrl-C and SIGTERM in only while sound is waited for: they cut no step in half.
 
     A second one is let in at once.
     """
 
     def __init__(self) -> None:
-        self._pressed = self._waiting = False
-        self._before: Any = None
+        self._pressed: KeyboardInterrupt | None = None
+        self._waiting = False
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         # An ignored signal (nohup) stays ignored; threads have no signals.
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            try:
-                self._before = signal.signal(signal.SIGINT, self._press)
-            except ValueError:
-                self._before = None
+        usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        for number, handler in usual.items():
+            if signal.getsignal(number) is handler:
+                with suppress(ValueError):
+                    self._before[number] = signal.signal(number, self._press)
         return self
 
     def __exit__(
@@ -86,17 +90,17 @@ class CtrlC:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def take(self, blocks: Iterator[Block]) -> Block | None:
         """The next block; None at the end.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C, now or since the last block.
+            KeyboardInterrupt: Ctrl-C or SIGTERM, now or since the last block.
         """
         if self._pressed:
-            raise KeyboardInterrupt
+            raise self._pressed
         self._waiting = True
         try:
             return next(blocks, None)
@@ -104,6 +108,7 @@ class CtrlC:
             self._waiting = False
 
     def _press(self, number: int, frame: FrameType | None) -> None:
+        stop = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
         if self._waiting or self._pressed:
-            raise KeyboardInterrupt
-        self._pressed = True
+            raise stop
+        self._pressed = stop

@@ -56,7 +56,7 @@ class Report:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-            if kind is not KeyboardInterrupt:  # which says it itself
+            if kind is None or not issubclass(kind, KeyboardInterrupt):  # which says it itself
                 self.say(self.summary)
 
     @property

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from auricle import audio, formats, metrics, transcribe
 from auricle.audio import Samples
-from auricle.cli import EXIT_INTERRUPTED, EXIT_PARTIAL
+from auricle.cli import EXIT_PARTIAL, stopped, terminable
 from auricle.cli.hearing import BLOCK_SECONDS
-from auricle.cli.outputs import Existing, Manifest, Wish, heard_in
+from auricle.cli.outputs import Existing, Manifest, Wish, all_missing, failed_in, heard_in, said_of
 from auricle.cli.pacing import SLOW, Backlog, Pace
 from auricle.cli.reporting import Report, warnings_to
 from auricle.errors import AuricleError, ConfigError, ManifestError
@@ -71,7 +71,7 @@ def stream_rows(
     sources = list(transcribe.sources([rows.manifest]))
     _require_some(sources, rows.manifest)
     writer = _Writer(sources, rows, Report(len(sources), quiet=quiet))
-    with warnings_to(writer.report, quiet=quiet):
+    with terminable(), warnings_to(writer.report, quiet=quiet):
         asr = load()
         code = _stream(asr, sources, rows, options, writer)
     writer.say_errors()
@@ -93,9 +93,10 @@ def _stream(
         with writer.report:
             for heard in _hear(asr, sources, rows, options, writer.report):
                 writer.take(heard)
-    except KeyboardInterrupt:
-        writer.report.say(f"auricle: interrupted; {writer.report.summary}")
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        code, why = stopped(stop)
+        writer.report.say(f"auricle: {why}; {writer.report.summary}")
+        return code
     finally:
         writer.close()
     return EXIT_PARTIAL if writer.report.failed else 0
@@ -153,6 +154,9 @@ class _Hall:
             return
         while len(self._lines) < self._batch and (row := next(self._waiting, None)) is not None:
             place, source = row
+            if source.error is not None:
+                yield Heard(place, error=source.error)
+                continue
             try:
                 samples = audio.read(
                     source.path or b"",
@@ -217,16 +221,18 @@ class _Writer:
         self._manifest: Manifest | None = None
         if rows.output is not None:
             existing: Existing = "replace" if rows.overwrite else "refuse"
-            wish = Wish(rows.output, (), existing, formats.SubtitleOptions(), resumable=False)
+            wish = Wish(
+                rows.output, (), existing, formats.SubtitleOptions(), False, (rows.manifest,)
+            )
             self._manifest = Manifest(sources, rows.output, wish)
 
     def take(self, heard: Heard) -> None:
         """Count a row's errors, and write what is in turn."""
         source = self._sources[heard.place]
-        if heard.transcript is None or heard.latency is None:
-            self._early[heard.place] = {"error": str(heard.error)}
+        if heard.error is not None:
+            self._early[heard.place] = failed_in(heard.error)
             self.report.fail(str(heard.error))
-        else:
+        elif heard.transcript is not None and heard.latency is not None:
             self.latencies.append(heard.latency)
             said = heard_in(source, heard.transcript)
             self._early[heard.place] = {**said, "latency": _spreads(heard.latency)}
@@ -268,7 +274,7 @@ class _Writer:
             self._manifest.add(source, said)
             return
         with self.report.aside():
-            sys.stdout.write(json.dumps({**(source.row or {}), **said}, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(said_of(source.row or {}, said), ensure_ascii=False) + "\n")
             sys.stdout.flush()
 
 
@@ -291,6 +297,5 @@ def _require_some(sources: Sequence[Source], manifest: Path) -> None:
     """
     if not sources:
         raise ManifestError(f"{manifest}: no rows; each line names a recording")
-    missing = [source.path for source in sources if source.path and not source.path.exists()]
-    if len(missing) == len(sources):
+    if missing := all_missing(sources):
         raise audio.no_such_file(missing[0], f"nor is any other that {manifest} names")

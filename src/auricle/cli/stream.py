@@ -205,7 +205,7 @@ def _stream_one(
 def _hear(
     spoken: Stream, blocks: Iterator[Block], rate: int, screen: Display, *, watch: bool
 ) -> int:
-    from auricle.cli import EXIT_INTERRUPTED
+    from auricle.cli import stopped
     from auricle.cli.pacing import SLOW, Backlog, CtrlC
 
     # A chunk's work comes all at once: it may take as long as the chunk.
@@ -218,8 +218,8 @@ def _hear(
                     screen.show(event)
                 if backlog.grows(len(block) / rate, time.monotonic() - began) and watch:
                     screen.say(SLOW)
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
+        except KeyboardInterrupt as stop:
+            return stopped(stop)[0]
     return 0
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -22,13 +25,17 @@ from auricle.cli.options import (
     Quiet,
     Revision,
 )
-from auricle.errors import ConfigError
+from auricle.errors import AudioError, AuricleError, ConfigError, escaped
 
 if TYPE_CHECKING:
     from auricle.cli.outputs import Destination
     from auricle.cli.reporting import Report
     from auricle.transcribe import Failure, Source
     from auricle.types import Transcript
+
+
+# What is wrong with the name of one output, and not with the disk.
+_OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR)
 
 
 class Task(StrEnum):
@@ -121,6 +128,7 @@ def transcribe(
     Finished files stay when one fails or when you press Ctrl-C; go on with --resume. The exit code
     is 1 if some recordings failed, 2 if nothing could be begun.
     """
+    from auricle.cli import terminable
     from auricle.cli.outputs import TIMED, Wish, plan
     from auricle.cli.reporting import Report, warnings_to
     from auricle.formats import SubtitleOptions
@@ -132,6 +140,7 @@ def transcribe(
         _formats(formats),
         "skip" if resume else "replace" if overwrite else "refuse",
         SubtitleOptions(max_line_width, max_line_count, highlight_words),
+        reads=(*filter(os.path.isfile, inputs), model or "", adapter or ""),
     )
     if untimed := [f for f in wish.formats if f in TIMED and not timestamps]:
         raise ConfigError(f"{untimed[0]} needs times: leave --no-timestamps out")
@@ -144,9 +153,10 @@ def transcribe(
         "batch_seconds": batch_seconds,
         "adapter": adapter,
     }
-    destination = plan(_sources(inputs), wish)
-    report = Report(len(destination.todo), quiet=quiet)
-    with warnings_to(report, quiet=quiet):
+    report = Report(0, quiet=quiet)
+    with terminable(), warnings_to(report, quiet=quiet):
+        destination = plan(_sources(inputs), wish)
+        report.total = len(destination.todo)
         if not destination.todo:
             destination.close()
             return 0
@@ -168,29 +178,51 @@ def _deliver(
     results: Iterator[Transcript | Failure], destination: Destination, report: Report
 ) -> int:
     """Write results as they come; the exit code."""
-    from auricle.cli import EXIT_INTERRUPTED, EXIT_PARTIAL
+    from auricle.cli import EXIT_PARTIAL, stopped
     from auricle.transcribe import Failure
 
     try:
         with report:
             for source, result in zip(destination.todo, results, strict=True):
                 if isinstance(result, Failure):
-                    report.fail(_named(source, result))
+                    error = result.error
+                elif (wrong := _write(destination, source, result, report)) is None:
+                    report.succeed(result.duration)
                     continue
+                else:
+                    error = wrong
+                report.fail(_named(source, error))
                 with report.aside() if destination.on_screen else nullcontext():
-                    destination.write(source, result)
-                report.succeed(result.duration)
-    except KeyboardInterrupt:
-        report.say(f"auricle: interrupted; {report.summary}; go on with --resume")
-        return EXIT_INTERRUPTED
+                    destination.fail(source, error)
+    except KeyboardInterrupt as stop:
+        code, why = stopped(stop)
+        report.say(f"auricle: {why}; {report.summary}; go on with --resume")
+        return code
     finally:
         destination.close()
     return EXIT_PARTIAL if report.failed else 0
 
 
-def _named(source: Source, failure: Failure) -> str:
-    message = str(failure.error)
-    known = source.name in message or (source.path is not None and str(source.path) in message)
+def _write(
+    destination: Destination, source: Source, transcript: Transcript, report: Report
+) -> AuricleError | None:
+    """Deliver a transcript; what is wrong if it alone cannot be."""
+    try:
+        with report.aside() if destination.on_screen else nullcontext():
+            destination.write(source, transcript)
+    except AuricleError as error:
+        return error
+    except OSError as error:
+        if error.errno not in _OF_ONE_NAME:
+            raise
+        return AudioError(f"{error.filename}: {error.strerror}; rename the recording")
+    return None
+
+
+def _named(source: Source, error: AuricleError) -> str:
+    message = str(error)
+    names = (source.name, "" if source.path is None else str(source.path))
+    known = any(name and escaped(name) in message for name in names)
     return message if known else f"{source.name}: {message}"
 
 
@@ -199,25 +231,49 @@ def _sources(inputs: Sequence[str]) -> list[Source]:
 
     Raises:
         AudioError: None of them is there.
-        ManifestError: A manifest row that cannot be read.
+        ManifestError: No manifest, or none of its rows can be read.
     """
-    from auricle.audio import no_such_file
     from auricle.transcribe import Source, sources
 
     if list(inputs).count("-") > 1:
         raise ConfigError("- (standard input) can be read once only")
     if "" in inputs:
         raise ConfigError("an input is an empty name: give a file, a folder, a manifest or -")
-    found: list[Source] = []
-    for item in inputs:
+    found: dict[object, Source] = {}  # each file once, each row of a manifest for itself
+    for item in _once(inputs):
         if item == "-":
             if sys.stdin is None:
                 raise ConfigError("standard input is closed: pipe a recording into it")
-            found.append(Source(None, "stdin", data=sys.stdin.buffer.read()))
-        else:
-            found += sources([item])
-    missing = [s.path for s in found if s.path is not None and not s.path.exists()]
-    if missing and len(missing) == len(found):
+            found["-"] = Source(None, "stdin", data=sys.stdin.buffer.read())
+            continue
+        for source in sources([item]):
+            whole = source.row is None and source.path is not None
+            found.setdefault(_entry(source.path) if whole else id(source), source)
+    return _require_some([*found.values()])
+
+
+def _once(inputs: Sequence[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for item in inputs:
+        entry = item if item == "-" else _entry(item)
+        if entry in seen:
+            logging.getLogger("auricle").warning("%s is given twice and done once", escaped(item))
+            continue
+        seen.add(entry)
+        yield item
+
+
+def _entry(path: str | Path | None) -> str:
+    """One name for a file in a folder; a link beside it is a recording of its own."""
+    folder, name = os.path.split(os.path.abspath(path or ""))  # noqa: PTH100
+    return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+
+
+def _require_some(found: list[Source]) -> list[Source]:
+    from auricle.audio import no_such_file
+    from auricle.cli.outputs import all_missing
+
+    if missing := all_missing(found):
         more = f"{len(missing) - 1} more are missing; " if len(missing) > 1 else ""
         raise no_such_file(missing[0], f"{more}check the path")
     return found
