@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from auricle.formats import FORMATS
 from auricle.cli.outputs import Manifest, Wish
-from auricle.formats import SubtitleOptions
+from auricle.formats import FORMATS, SubtitleOptions
 from auricle.recognizer import Recognizer
 from auricle.transcribe import sources
 from auricle.types import Transcript
