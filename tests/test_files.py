@@ -122,6 +122,8 @@ def test_names_in_bytes_that_are_no_text_are_written_as_json_has_them(tmp_path: 
     row = json.dumps({"name": name}, ensure_ascii=False)
     written = write_atomic(tmp_path / "a.json", row).read_text(encoding="utf-8")
     assert written == '{"name": "\\udcff \u00e9.wav"}' and json.loads(written) == {"name": name}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs locks of POSIX")
 def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
     tmp_path: Path,

@@ -72,11 +72,6 @@ def plan(sources: Sequence[Source], wish: Wish) -> Destination:
     suffix = output.suffix.lower().removeprefix(".")
     if suffix == "jsonl":
         return Manifest(sources, output, wish)
-    if suffix not in ("", *FORMATS) and not output.is_dir():
-        raise ConfigError(
-            f"{output}: no format ends in .{suffix}; choose one of {', '.join(FORMATS)}, or make "
-            "a folder of that name first"
-        )
     if suffix in FORMATS and not output.is_dir():
         if len(sources) != 1:
             raise ConfigError(
