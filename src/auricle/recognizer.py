@@ -419,9 +419,10 @@ def load(
     """Load a model by hub name, folder or `.nemo` file.
 
     Args:
-        name: A hub name ("nvidia/parakeet-ctc-0.6b"), a path, or "embedded" (the model of the
-            extra `offline`). None takes $AURICLE_MODEL, else the default model if it is in the
-            local cache, else the embedded model if installed, else the default from the hub.
+        name: A hub name ("nvidia/parakeet-ctc-0.6b"), a path, "digits" (1.7 million weights that
+            come along, for examples), or "embedded" (the model of the extra `offline`). None takes
+            $AURICLE_MODEL, else the default model if it is in the local cache, else the embedded
+            model if installed, else the default from the hub.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32", "bf16" or "fp16"; Whisper also takes "int8".
         head: "ctc", "rnnt" or "tdt" for hybrid checkpoints.

@@ -382,3 +382,12 @@ def test_an_unreachable_hub_leaves_the_copy_that_is_here(
     archive = snapshot / "parakeet-ctc-0.6b.nemo"
     assert hub.pull(REPOSITORY) == hub.Pulled(archive, "CC-BY-4.0", 7)
     assert "the hub cannot be reached" in caplog.text
+
+
+def test_the_model_that_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name, unless there is something of that name."""
+    monkeypatch.chdir(tmp_path)
+    shipped = hub.resolve("digits", local_only=True)
+    assert (shipped / "model.safetensors").stat().st_size < 4_000_000
+    (tmp_path / "digits").mkdir()
+    assert hub.resolve("digits") == Path("digits")

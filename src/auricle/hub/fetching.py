@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 log = logging.getLogger("auricle")
+SHIPPED = Path(__file__).parent / "digits"  # the model that comes along
 # The hub's own rules, https://huggingface.co/docs/hub/repositories-settings.
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*/\w[\w.-]*(?<=\w)", re.ASCII)
 _LONGEST_ID = 96
@@ -82,20 +83,24 @@ def resolve(name: str | Path, *, revision: str | None = None, local_only: bool =
 
 
 def on_disk(name: str | Path) -> Path | None:
-    """The file or folder at the path `name`, `~` expanded; None if nothing is there.
+    """The file or folder at the path `name`, `~` expanded, else the model in this package.
+
+    None if neither is called so.
 
     Raises:
         OSError: A folder on the way may not be searched.
     """
     try:
         path = Path(name).expanduser()
-        return path if str(name).strip() and path.exists() else None
+        if str(name).strip() and path.exists():
+            return path
     except (ValueError, RuntimeError):  # a zero byte; a user that is not here
         return None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return None
         raise
+    return SHIPPED if name == SHIPPED.name else None
 
 
 def repository_of(name: str) -> str:

@@ -143,7 +143,9 @@ def _weights_gb(model: str) -> float:
 
 def _files(model: str) -> list[Path]:
     """Those of a model on this machine's disk; the hub's are told apart by their revision."""
-    path = _embedded() if model == EMBEDDED else Path(model)
+    from auricle.hub import on_disk
+
+    path = _embedded() if model == EMBEDDED else on_disk(model)
     if path is None:
         return []
     if path.is_file():
