@@ -39,7 +39,7 @@ def test_a_pipe_gets_a_line_a_minute(capsys: pytest.CaptureFixture[str], clock: 
 
 
 def test_drops_are_counted_by_reason(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
-    filtered = {"duration not le 40": 1200, "wer not le 0.5": 30}
+    filtered = {"duration > 40": 1200, "wer > 0.5": 30}
     with Curating(quiet=False) as watch:
         watch.started(PLAN, 1)
         counts = {"shards": SHARDS, "filtered": filtered, "quarantined": {"damaged": 2}}

@@ -93,7 +93,7 @@ class _Run:
             why = chance.choice([("died", "SIGSEGV, alone, twice"), ("damaged", "no frame in it")])
             self._quarantine(row, "1-probe", *why)
         elif duration > 40:
-            self._filter(row, "2-filter", "duration not le 40", f"duration is {duration}")
+            self._filter(row, "2-filter", "duration > 40", f"duration is {duration}")
         else:
             self._judge(row, said)
 
@@ -113,7 +113,7 @@ class _Run:
             self._filter(row, "5-filter", "no wer")
         elif row["wer"] > 0.7:
             row["pred_text"] = f"{row['pred_text']} {NASTY}"
-            self._filter(row, "5-filter", "wer not le 0.7", f"wer is {row['wer']}")
+            self._filter(row, "5-filter", "wer > 0.7", f"wer is {row['wer']}")
         elif chance.random() < 0.04:
             self._filter(row, "6-firsts", "duplicate text")
         else:

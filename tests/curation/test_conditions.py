@@ -59,8 +59,8 @@ def test_what_holds(conditions: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("conditions", "reason", "detail"),
     [
-        ({"duration": {"lt": 4}}, "duration not lt 4", "duration is 4.0"),
-        ({"duration": {"ge": 0.5, "le": 3}}, "duration not le 3", "duration is 4.0"),
+        ({"duration": {"lt": 4}}, "duration ≥ 4", "duration is 4.0"),
+        ({"duration": {"ge": 0.5, "le": 3}}, "duration > 3", "duration is 4.0"),
         ({"duration": {"between": [5, 6]}}, "duration not between [5, 6]", "duration is 4.0"),
         ({"lang": "de"}, 'lang not "de"', 'lang is "en"'),
         ({"lang": {"ne": "en"}}, 'lang eq "en"', 'lang is "en"'),
@@ -79,13 +79,13 @@ def test_what_holds(conditions: dict[str, Any]) -> None:
         ({"speaker": {"not_in": ["x"]}}, "no speaker", ""),
         ({"speaker": {"exists": True}}, "no speaker", ""),
         ({"lang.code": "en"}, "no lang.code", ""),
-        ({"duration": {"lt": {"key": "n"}}}, "duration not lt n", "duration is 4.0, n is 1"),
+        ({"duration": {"lt": {"key": "n"}}}, "duration ≥ n", "duration is 4.0, n is 1"),
         ({"lang": {"eq": {"key": "text"}}}, "lang not text", 'lang is "en", text is "so it goes"'),
         ({"lang": {"lt": {"key": "n"}}}, "lang cannot be compared", 'lang is "en", n is 1'),
         ({"lang": {"eq": {"key": "heard"}}}, "no heard", ""),
         (
             {"any_of": [{"duration": {"gt": 9}}, {"wer": {"gt": 0.5}}]},
-            "duration not gt 9 and no wer",
+            "duration ≤ 9 and no wer",
             "duration is 4.0",
         ),
         ({"none_of": [{"lang": "de"}, {"duration": {"gt": 3}}]}, "duration gt 3", ""),

@@ -19,7 +19,7 @@ from auricle.curation.report import charts, players, write_report
 from auricle.curation.report.advice import advise
 from auricle.curation.report.charts import Fall, Flow, text
 from auricle.curation.report.figures import Spread, gather, number
-from auricle.curation.wording import percent, readable
+from auricle.curation.wording import percent
 from auricle.errors import ConfigError
 from tests.curation.browser import Page, browser
 from tests.curation.synthetic import NASTY, finished_run
@@ -202,10 +202,31 @@ def test_a_model_that_does_not_fit_is_told_from_texts_that_do_not(tmp_path: Path
     assert [a.title for a in advise(gather(run))] == ["Model and texts do not fit each other"]
 
 
-def test_conditions_are_told_the_way_people_read_them() -> None:
-    assert readable("duration not le 40") == "duration > 40"
-    assert readable("wer not lt 0.5") == "wer ≥ 0.5"
-    assert readable("lang not in [en]") == "lang not in [en]"
+@pytest.mark.parametrize(
+    ("wers", "titles"),
+    [
+        ([0.0] * 80 + [0.97] * 20, ["Items differ widely"]),
+        ([0.1] * 60 + [0.9] * 60 + [0.0] * 60, ["Items differ widely"]),
+        ([0.2] * 99 + [0.6], ["A few texts may not belong"]),
+        ([0.01] * 199 + [0.6], ["A few texts may not belong"]),
+    ],
+)
+def test_no_spread_of_word_errors_goes_without_a_word(
+    tmp_path: Path, wers: list[float], titles: list[str]
+) -> None:
+    run = small(tmp_path, read=len(wers), kept=len(wers))
+    (run / "manifest.jsonl").write_text("".join(f'{{"wer": {wer}}}\n' for wer in wers))
+    found = [advice.title for advice in advise(gather(run))]
+    assert all(any(title in one for one in found) for title in titles), found
+
+
+def test_what_lies_beyond_the_axis_is_labelled(tmp_path: Path) -> None:
+    run = small(tmp_path, read=51, kept=51)
+    rows = '{"wer": 0.1, "duration": 3.0}\n{"wer": 0.1, "duration": 4.0}\n' * 25
+    (run / "manifest.jsonl").write_text(rows + '{"wer": 3.0, "duration": 500.0}\n')
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "over 100 %</text>" in page
+    assert re.search(r">over [\d.]+ s</text>", page)
 
 
 # The page

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from auricle.cli.reporting import clock, say_above
 from auricle.curation.progress import Counts, Plan
-from auricle.curation.wording import readable, span
+from auricle.curation.wording import span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -223,7 +223,7 @@ def told(summary: Mapping[str, Any]) -> list[str]:
 def _most(reasons: Mapping[str, int]) -> str:
     """The most frequent reasons with their counts."""
     most = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
-    named = [f"{readable(reason)} {items:,}" for reason, items in most[:_REASONS]]
+    named = [f"{reason} {items:,}" for reason, items in most[:_REASONS]]
     others = sum(items for _, items in most[_REASONS:])
     return ", ".join([*named, f"others {others:,}"] if others else named)
 

@@ -315,7 +315,17 @@ _OF_TWO: dict[str, Callable[[Any, Any], bool]] = {
     "ge": operator.ge,
     "gt": operator.gt,
 }
-_FAILED = {"eq": "not", "ne": "eq", "not_in": "in", "not_matches": "matches"}
+# What holds where a condition does not, as reasons say it.
+_FAILED = {
+    "lt": "≥",
+    "le": ">",
+    "ge": "<",
+    "gt": "≤",
+    "eq": "not",
+    "ne": "eq",
+    "not_in": "in",
+    "not_matches": "matches",
+}
 _COMPARISONS: dict[str, Callable[[Any, str], _Test]] = {
     "lt": _ordered(operator.lt),
     "le": _ordered(operator.le),

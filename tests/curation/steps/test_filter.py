@@ -23,7 +23,7 @@ def test_kept_and_filtered_with_reason_and_value() -> None:
     found = outcomes(Filter({"duration": {"ge": 0.5, "le": 40}}), items)
     assert found[0] == items[0]
     assert found[1:] == [
-        Filtered(items[1], "duration not le 40", "duration is 61.2"),
+        Filtered(items[1], "duration > 40", "duration is 61.2"),
         Filtered(items[2], "no duration"),
         Filtered(items[3], "no duration"),
         Filtered(items[4], "duration cannot be compared", 'duration is "long"'),

@@ -30,7 +30,7 @@ from auricle.curation.report.figures import (
 )
 from auricle.curation.report.markup import legend, section, table, words
 from auricle.curation.report.players import data_uris
-from auricle.curation.wording import percent, readable, span
+from auricle.curation.wording import percent, span
 from auricle.files import write_atomic
 
 REPORT = "report.html"
@@ -159,7 +159,7 @@ def _flow(figures: Figures) -> str:
 def _falls(step: Mapping[str, Any], fate: str) -> list[Fall]:
     reasons = sorted(step.get(fate, {}).items(), key=lambda pair: (-pair[1], pair[0]))
     shown = reasons if len(reasons) <= _REASONS else reasons[: _REASONS - 1]
-    found = [Fall(fate, readable(str(reason)), int(items)) for reason, items in shown]
+    found = [Fall(fate, str(reason), int(items)) for reason, items in shown]
     if len(reasons) > len(shown):
         rest = reasons[len(shown) :]
         found.append(Fall(fate, f"{len(rest)} other reasons", sum(n for _, n in rest)))

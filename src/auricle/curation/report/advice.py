@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from auricle.curation.report.figures import Figures, Spread
-from auricle.curation.wording import percent, readable, span
+from auricle.curation.wording import percent, span
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def advise(figures: Figures) -> list[Advice]:
 
 def _too_long(figures: Figures) -> Iterator[Advice]:
     for step, reason, items in _dropped(figures):
-        if re.match(r"duration not (le|lt|between)", reason) and items >= 0.02 * _read(figures):
+        if re.match(r"duration (>|≥|not between) ", reason) and items >= 0.02 * _read(figures):
             seconds = np.frombuffer(figures.durations.filtered)
             longest = (
                 f"; the longest filtered one has {span(seconds.max())}" if len(seconds) else ""
@@ -41,7 +41,7 @@ def _too_long(figures: Figures) -> Iterator[Advice]:
                 "act",
                 "Segment long recordings before filtering by duration",
                 f"{percent(items / _read(figures))} of all items ({items:,}) were dropped by "
-                f"{step} because {readable(reason)}{longest}. A `segment` step cuts them at "
+                f"{step} because {reason}{longest}. A `segment` step cuts them at "
                 "silences instead of losing them.",
             )
 
@@ -82,6 +82,27 @@ def _wrong_texts(figures: Figures) -> Iterator[Advice]:
             "Texts and sound agree",
             f"The median WER is {percent(spread.median)}, nine of ten items are at or below "
             f"{percent(spread.ninety)}, and none is above 50 %.",
+        )
+    else:
+        yield Advice(
+            "look",
+            "A few texts may not belong to their sound",
+            f"The median WER is {percent(spread.median)}, but {poor:,} of {spread.count:,} judged "
+            f"items ({percent(poor / spread.count)}) are above 50 %. Listen to the worst items "
+            "below.",
+        )
+
+
+def _uneven(figures: Figures) -> Iterator[Advice]:
+    spread = Spread.of(figures.wer.all)
+    if spread is not None and spread.count >= 10 and spread.deviation > 0.2:
+        yield Advice(
+            "look",
+            "Items differ widely in how well they are recognised",
+            f"The standard deviation of the WER is {percent(spread.deviation)}, around a mean of "
+            f"{percent(spread.mean)}: some of the speech is of another kind than the rest, or some "
+            "texts are wrong. Compare languages, sources and the worst items; a model for that "
+            "kind of speech may judge it better.",
         )
 
 
@@ -143,7 +164,7 @@ def _half_lost(figures: Figures) -> Iterator[Advice]:
             "act",
             "More is dropped than kept",
             f"{percent(filtered / whole)} of the items were filtered; the most, {items:,}, by "
-            f"{step} because {readable(reason)}. Is that limit meant?",
+            f"{step} because {reason}. Is that limit meant?",
         )
 
 
@@ -251,7 +272,7 @@ def _reasons(figures: Figures, fate: str) -> dict[str, int]:
 def _listed(reasons: Mapping[str, Any]) -> str:
     most = sorted(reasons.items(), key=lambda pair: -pair[1])
     others = sum(n for _, n in most[4:])
-    told = [f"{readable(reason)} {n:,}" for reason, n in most[:4]]
+    told = [f"{reason} {n:,}" for reason, n in most[:4]]
     return ", ".join([*told, f"others {others:,}"] if others else told) or "see the rows"
 
 
@@ -259,6 +280,7 @@ _RULES: tuple[Callable[[Figures], Iterator[Advice]], ...] = (
     _half_lost,
     _too_long,
     _wrong_texts,
+    _uneven,
     _quarantine,
     _deaths,
     _unjudged,

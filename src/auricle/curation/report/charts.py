@@ -49,7 +49,7 @@ class Bar:
 
 
 def histogram(bars: Sequence[Bar], ticks: Mapping[int, str], what: str) -> str:
-    """Bars beside each other; `ticks` label the left edges of some of them."""
+    """Bars beside each other; `ticks` label the left edges of some, and the end."""
     top = nice(max((bar.total for bar in bars), default=1))
     width = (_WIDTH - _LEFT - _RIGHT) / max(len(bars), 1)
     height = _HEIGHT - _TOP - _BOTTOM
@@ -68,7 +68,8 @@ def histogram(bars: Sequence[Bar], ticks: Mapping[int, str], what: str) -> str:
                 )
         drawn.append("</g>")
     for i, label in ticks.items():
-        drawn.append(_label(_LEFT + i * width, _HEIGHT - 9, label))
+        anchor = "end" if i == len(bars) else "middle"
+        drawn.append(_label(_LEFT + i * width, _HEIGHT - 9, label, anchor))
     return _svg(drawn, what)
 
 

@@ -31,7 +31,7 @@ def word_errors(figures: Figures) -> str:
         label = f"{low} to {100 * width * (i + 1):.0f} %" if i < len(edges) else "over 100 %"
         kind = next(name for name, limit in CLASSES if width * (i + 1) <= limit + 1e-9)
         bars.append(Bar(f"WER {label}", {f"{kind} kept ": kept, f"{kind} faint": filtered}))
-    ticks = {i: f"{5 * i} %" for i in (0, 2, 5, 10, 15, 20)}
+    ticks = {i: f"{5 * i} %" for i in (0, 2, 5, 10, 15)} | {len(bars): "over 100 %"}
     return _classes(figures) + histogram(bars, ticks, "histogram of WER") + _spread(figures, spread)
 
 
@@ -79,6 +79,9 @@ def durations(figures: Figures) -> str:
         bars.append(Bar(label, {"kept": kept, "filtered": filtered}))
     every = max(len(bars) // 6, 1)
     ticks = {i: span(step * i) if i else "0" for i in range(0, len(bars), every)}
+    if len(bars) > size:  # the last stands for all that is longer
+        ticks = {i: tick for i, tick in ticks.items() if i < 0.8 * len(bars)}
+        ticks[len(bars)] = f"over {span(step * size)}"
     spread = Spread.of(values)
     assert spread is not None
     return (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from auricle.curation.report.charts import lines, text
 from auricle.curation.report.figures import Figures, Memory, Work
 from auricle.curation.report.markup import legend, numbers, paces, table, words
-from auricle.curation.wording import percent, readable, span
+from auricle.curation.wording import percent, span
 
 _LINES = 6  # of a chart
 
@@ -88,7 +88,7 @@ def steps(figures: Figures) -> str:
 def _reasons(figures: Figures) -> str:
     """Every reason with its count, folded away."""
     rows = [
-        words(step["step"], fate, readable(str(reason))) + numbers(f"{items:,}")
+        words(step["step"], fate, str(reason)) + numbers(f"{items:,}")
         for step in figures.summary.get("steps", ())
         for fate in ("filtered", "quarantined")
         for reason, items in sorted(step.get(fate, {}).items(), key=lambda pair: -pair[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from auricle.curation.conditions import ANY_OF, NONE_OF, Conditions, compiled, plainly
 from auricle.curation.items import ID, Filtered, Item, Outcome
@@ -17,6 +18,8 @@ class Filter(Step):
     An item without a key that is asked for is filtered with that reason: a duration that nobody
     could measure passes no bound.
     """
+
+    version: ClassVar[int] = 2
 
     conditions: Conditions
 
