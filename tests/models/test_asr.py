@@ -85,7 +85,7 @@ def test_missing_and_deep_keys():
 def test_heads():
     assert CTC.heads == ("ctc",)
     assert HYBRID.heads == ("ctc", "tdt")
-    rnnt = replace(TRANSDUCER, durations=())
+    rnnt = replace(TRANSDUCER, durations=(), joint=JointConfig(16, 12, 10, 21))
     assert replace(HYBRID, transducer=rnnt, default_head="rnnt").heads == ("ctc", "rnnt")
     with pytest.raises(ConfigError, match="default_head 'rnnt'"):
         replace(HYBRID, default_head="rnnt")

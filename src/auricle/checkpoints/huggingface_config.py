@@ -346,10 +346,10 @@ def _prompt(root: Section, processor: Mapping[str, Any], width: int) -> PromptCo
     languages = Section(processor, "", root.where).take(
         "prompt_dictionary", auto, Mapping[str, int]
     )
-    return PromptConfig(
-        num_prompts=root.take("num_prompts", 128, int),
-        languages=languages or auto,
-    )
+    count = root.take("num_prompts", 128, int)
+    # transformers' own default names a prompt, 101, whether or not there are as many.
+    known = {name: at for name, at in (languages or auto).items() if at < count}
+    return PromptConfig(num_prompts=count, languages=known)
 
 
 def _compose_encoder(encoder: ConformerConfig, streaming: bool) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _described(path: Path) -> Tokenizer:
         spec = json.loads((path / SPEC).read_text(encoding="utf-8"))
         found = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
         return from_files(spec, found)
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / SPEC} is damaged: {first_line(error)}") from None
 
 
