@@ -203,7 +203,8 @@ def test_every_kind_that_a_checkpoint_has_is_saved(tmp_path: Path) -> None:
         assert (again.spec, again.pieces, again.files()) == (made.spec, made.pieces, made.files())
     assert open_tokenizer(tmp_path / "0").encode("ab", "es") == several.encode("ab", "es")
     (tmp_path / "0" / "auricle_tokenizer.json").write_text('{"kind": "aggregate"}')
-    with pytest.raises(CheckpointError, match=r"auricle_tokenizer\.json is damaged: tokenizer\.parts"):
+    damaged = r"auricle_tokenizer\.json is damaged: tokenizer\.parts"
+    with pytest.raises(CheckpointError, match=damaged):
         open_tokenizer(tmp_path / "0")
 
 
