@@ -83,3 +83,28 @@ def test_whisper(tmp_path: Path) -> None:
     assert [p.shape for p in made.parameters()] == [p.shape for p in model.parameters()]
     other = auricle.AutoModelForSpeechSeq2Seq.from_config(model.config)
     assert other.config.d_model == model.config.d_model
+
+
+@pytest.mark.parametrize("asked", [{"torch_dtype": torch.bfloat16}, {"dtype": "bfloat16"}])
+def test_weights_come_in_the_precision_that_is_asked_for(asked: dict[str, Any]) -> None:
+    path = GOLDEN / "nemo/fastconformer_ctc.nemo"
+    model = auricle.AutoModelForCTC.from_pretrained(path, **asked)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert model.features.filterbank.dtype == torch.float32
+    stored = auricle.AutoModelForCTC.from_pretrained(path, torch_dtype="auto")
+    assert {p.dtype for p in stored.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"dtype": "int8"}, "dtype is 'int8'; it must be float32"),
+        ({"dtype": "load"}, "dtype is 'load'"),
+        ({"dtype": 16}, "dtype is 16"),
+        ({"dtype": "auto", "torch_dtype": "float16"}, "are one option"),
+    ],
+)
+def test_other_precisions_are_refused(asked: dict[str, Any], said: str) -> None:
+    path = GOLDEN / "nemo/fastconformer_ctc.nemo"
+    with pytest.raises(ConfigError, match=said):
+        auricle.AutoModelForCTC.from_pretrained(path, **asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +38,3 @@ class Final:
 
 
 Event = Partial | Final
-
-
-def event_from_dict(data: Mapping[str, Any]) -> Event:
-    """The inverse of an event's `to_dict`."""
-    if data["type"] == "partial":
-        return Partial(data["text"], data["stable"])
-    return Final(Segment.from_dict(data["segment"]), data.get("language"))

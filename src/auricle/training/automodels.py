@@ -12,12 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from auricle import checkpoints
 from auricle.checkpoints import Checkpoint, build
 from auricle.checkpoints.huggingface_config import translate_config
 from auricle.checkpoints.sections import Section
 from auricle.checkpoints.whisper import folder_kind
 from auricle.checkpoints.whisper_model import build_whisper, load_whisper
+from auricle.config import shown
 from auricle.errors import CheckpointError, ConfigError
 from auricle.models.asr import ASR, ModelConfig
 from auricle.recognizer import locate
@@ -32,6 +35,7 @@ _CLASSES = {
 _HEADS = {"ctc": ("ctc.",), "transducer": ("predictor.", "joint.")}  # where their tensors are
 
 Config = ModelConfig | Mapping[str, Any] | str | Path
+DType = torch.dtype | str | None
 
 
 class _OneHead:
@@ -40,20 +44,35 @@ class _OneHead:
     head: ClassVar[str]
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> ASR:
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: DType = None,
+        torch_dtype: DType = None,
+    ) -> ASR:
         """The networks of a model by its hub name, folder or `.nemo` file; of a hybrid one head.
+
+        Args:
+            name: Which model.
+            revision: Of the hub's repository.
+            dtype: What the weights are kept in, `torch.bfloat16` or its name; None and "auto" keep
+                them as they are stored. The features stay in float32.
+            torch_dtype: The older name of `dtype`.
 
         Raises:
             ModelNotFound, CheckpointError: As for `auricle.load`.
-            ConfigError: The model has no such head.
+            ConfigError: The model has no such head, or there is no such floating-point type.
         """
+        kept = _dtype(dtype, torch_dtype)
         path = locate(str(name), revision=revision)
         if folder_kind(path) is not None:
             raise _other(str(name), cls.head, ("whisper",))
         checkpoint = checkpoints.load(path)
         model = build(_with_head(checkpoint, cls.head))
         own_memory(model)
-        return model.train()
+        return model.to(kept).train() if kept else model.train()
 
     @classmethod
     def from_config(cls, config: Config) -> ASR:
@@ -93,22 +112,33 @@ class AutoModelForTDT(_OneHead):
 
 
 class AutoModelForSpeechSeq2Seq:
-    """Whisper, as transformers' WhisperForConditionalGeneration in float32."""
+    """Whisper, as transformers' WhisperForConditionalGeneration, in float32 if nothing is said."""
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Any:
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: DType = None,
+        torch_dtype: DType = None,
+    ) -> Any:
         """The networks of a Whisper in Hugging Face's or CTranslate2's form, by name or folder.
+
+        Arguments are those of `AutoModelForCTC.from_pretrained`.
 
         Raises:
             ModelNotFound, CheckpointError: As for `auricle.load`.
             ConfigError: The model is no Whisper.
             MissingExtra: transformers is not installed.
         """
+        kept = _dtype(dtype, torch_dtype)
         path = locate(str(name), revision=revision)
         if folder_kind(path) is None:
             raise _other(str(name), "whisper", checkpoints.load(path).config.heads)
         start = load_whisper(path, name=str(name))
-        return build_whisper(start.config, start.tensors)
+        model = build_whisper(start.config, start.tensors)
+        return model.to(kept) if kept else model
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | str | Path) -> Any:
@@ -125,6 +155,23 @@ class AutoModelForSpeechSeq2Seq:
                 "AutoModelForSpeechSeq2Seq makes Whisper models only"
             )
         return build_whisper(values)
+
+
+def _dtype(*asked: DType) -> torch.dtype | None:
+    """The type that one of two keywords names; None where neither does, or "auto"."""
+    named = [value for value in asked if value is not None]
+    if len(named) > 1:
+        raise ConfigError("dtype and torch_dtype are one option: give one of them")
+    if not named or named[0] == "auto":
+        return None
+    found = named[0]
+    if isinstance(found, str):
+        found = getattr(torch, found.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(
+            f"dtype is {shown(named[0])}; it must be float32, bfloat16, float16, float64 or auto"
+        )
+    return found
 
 
 def _with_head(checkpoint: Checkpoint, head: str) -> Checkpoint:
