@@ -164,7 +164,7 @@ def _dtype(*asked: DType) -> torch.dtype | None:
         raise ConfigError("dtype and torch_dtype are one option: give one of them")
     if not named or named[0] == "auto":
         return None
-    found = named[0]
+    found: Any = named[0]
     if isinstance(found, str):
         found = getattr(torch, found.removeprefix("torch."), None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
