@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,31 @@ def test_a_step_without_a_source_is_refused() -> None:
     exec("def typed(items):\n    yield from items", space)
     with pytest.raises(ConfigError, match="1-typed: its source cannot be read"):
         planned(Pipeline("p", [Rows(1)], [step()(space["typed"])]))
+
+
+NAMED = """
+read: {manifest: {path: rows.jsonl}}
+steps: [rates, filter: {duration: {le: 30}}, wer, filter: {wer: {le: 0.5}}]
+write: [{manifest: {path: clean.jsonl}}]
+"""
+
+
+def test_steps_are_changed_by_their_names(tmp_path: Path) -> None:
+    file = write(tmp_path, NAMED)
+    changes = ["steps.wer.reference=said", "write.manifest.path=other.jsonl"]
+    by_name = load_pipeline(file, changes)
+    assert by_name.steps[2] == load_pipeline(file, ["steps.2={wer: {reference: said}}"]).steps[2]
+    assert by_name.write[0] == load_pipeline(file, ["write.0.manifest.path=other.jsonl"]).write[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("steps.filter.wer.le=1", "ambiguous; write steps.1.filter or steps.3.filter"),
+        ("steps.wre.reference=said", "steps has no wre; nearest is wer"),
+        ("write.tar.path=a.tar", "write has no tar; known are manifest"),
+    ],
+)
+def test_names_that_are_no_one_steps_are_refused(tmp_path: Path, change: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_pipeline(write(tmp_path, NAMED), [change])

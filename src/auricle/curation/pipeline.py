@@ -16,7 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auricle.config import nearest
+from auricle.config import hint, nearest, shown_name
 from auricle.curation.graph import Branches, Node, When
 from auricle.curation.items import digest
 from auricle.curation.step import FunctionStep, Step, WholeStep
@@ -125,7 +125,8 @@ def load_pipeline(
 
     Args:
         name_or_path: A packaged pipeline's name, or a file; `./x` is always a file.
-        overrides: `key=value` each, the value in YAML: `steps.1.transcribe.model=tiny`.
+        overrides: `key=value` each, the value in YAML: `steps.transcribe.model=tiny`, or with the
+            step's number where several have that name, `steps.1.filter.duration.le=30`.
         step_files: Python files whose steps the pipeline may use by name.
 
     Raises:
@@ -141,6 +142,7 @@ def load_pipeline(
     values = read_document(file, where=where, what="pipeline")
     for text in overrides:
         key, value = split_override(text, "shard.items=64")
+        key = _numbered(values, key, where)
         refuse_unwritable(text, "a change")
         changed = _from_here(parsed(value, f"the value of {key}"), key)
         set_value(values, key, changed, where=where)
@@ -178,8 +180,32 @@ def _find(name: str) -> tuple[Path | Traversable, Path]:
     if name in pipeline_names():
         return _packaged().joinpath(f"{name}.yaml"), Path.cwd()
     near = nearest(name, pipeline_names(), 3)
-    hint = f"near to it are {', '.join(near)}" if near else "auricle curate --list shows them all"
-    raise ConfigError(f"there is no pipeline {name!r}; {hint}")
+    cure = f"near to it are {', '.join(near)}" if near else "auricle curate --list shows them all"
+    raise ConfigError(f"there is no pipeline {name!r}; {cure}")
+
+
+def _numbered(values: dict[str, Any], key: str, where: str) -> str:
+    """`key` with the number of the entry that it names: `steps.wer.by` becomes `steps.4.wer.by`.
+
+    Raises:
+        ConfigError: No entry has that name, or several have.
+    """
+    table, _, rest = key.partition(".")
+    name, _, option = rest.partition(".")
+    entries = values.get(table)
+    if not isinstance(entries, list) or not name or name.isdecimal():
+        return key
+    names = [next(iter(e), None) if isinstance(e, dict) else e for e in entries]
+    places = [i for i, known in enumerate(names) if known == name]
+    if not places:
+        there = [known for known in names if isinstance(known, str)]
+        raise ConfigError(f"{where}: {table} has no {shown_name(name)}; {hint(name, there)}")
+    if len(places) > 1:
+        several = " or ".join(f"{table}.{i}.{name}" for i in places)
+        raise ConfigError(f"{where}: {table}.{name} is ambiguous; write {several}")
+    if entries[places[0]] == name:  # a step without options
+        entries[places[0]] = {name: {}}
+    return f"{table}.{places[0]}.{name}" + (f".{option}" if option else "")
 
 
 def _from_here(value: Any, name: str) -> Any:
