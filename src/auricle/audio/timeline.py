@@ -47,7 +47,7 @@ _TAG_MARKS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
 _WORTH_SEEKING = 30.0
 _PREROLL = 2.0
 _SEEK_EXACTLY = ("wav", "w64", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
-_MOST_PLANES = 8  # from here on PyAV 18 finds more planes than there are, and reads them
+_MOST_PLANES = 8  # from here on PyAV 18's own conversion is not safe
 _SOMETHING = 1e-6  # seconds: what is missing says nothing of its length
 _MOST_ERRORS = 100  # of a container, before reading on is given up
 
